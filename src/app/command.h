@@ -1,0 +1,18 @@
+// The subcommands of `plumb`. Each add_* registers one with its flags; its callback does the work and throws
+// plumb::Error on failure. Only app/ prints, exits or reads the environment: standard output carries the result alone.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace plumb {
+
+void add_inspect(CLI::App& root);
+void add_tokenize(CLI::App& root);
+void add_detokenize(CLI::App& root);
+void add_show(CLI::App& root);
+void add_run(CLI::App& root);
+void add_logits(CLI::App& root);
+
+}  // namespace plumb
