@@ -115,16 +115,17 @@ std::optional<std::vector<bool>> Gguf::flags(std::string_view key) const {
 void Gguf::missing(std::string_view key, std::string_view what) const {
   throw Error({.code = "gguf.key_missing",
                .expected = std::string(what),
-               .found = "no such key",
-               .where = {.file = path(), .key = std::string(key)}});
+               .found = "no such key up to the end of the metadata",
+               .where = {.file = path(), .offset = state_->metadata_end, .key = std::string(key)}});
 }
 
 void Gguf::refuse(std::string_view key, std::string code, std::string expected, std::string found) const {
   const GgufValue* v = find(key);
-  throw Error({.code = std::move(code),
-               .expected = std::move(expected),
-               .found = std::move(found),
-               .where = {.file = path(), .offset = v ? v->offset : -1, .key = std::string(key)}});
+  throw Error(
+      {.code = std::move(code),
+       .expected = std::move(expected),
+       .found = std::move(found),
+       .where = {.file = path(), .offset = v ? v->offset : state_->metadata_end, .key = std::string(key)}});
 }
 
 }  // namespace plumb

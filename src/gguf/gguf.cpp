@@ -96,6 +96,7 @@ void Gguf::State::join(std::vector<Part> parts) {
   Part& first = parts.front();
   version = first.version;
   alignment = first.alignment;
+  metadata_end = first.metadata_end;
   for (size_t i = 0; i < parts.size(); ++i) {
     bytes += parts[i].file_bytes;
     for (GgufTensor& t : parts[i].tensors) t.file = int(i);

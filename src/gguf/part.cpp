@@ -56,6 +56,7 @@ Part read_part(std::span<const uint8_t> bytes, const std::string& file) {
   const uint64_t keys =
       read_count(in, "metadata entries", "gguf.too_many_keys", kMaxGgufKeys, kMinEntryBytes);
   read_metadata(in, keys, bytes, part);
+  part.metadata_end = in.at();
   part.alignment = read_alignment(in, part);
   read_tensors(in, tensors, bytes, part);
   return part;

@@ -21,6 +21,7 @@ struct Part {
   int64_t file_bytes = 0;
   uint32_t version = 0;
   int64_t alignment = 0;
+  int64_t metadata_end = 0;           // where the tensor table begins
   std::vector<GgufValue> values;      // in file order
   NameIndex keys;                     // of values
   std::vector<GgufTensor> tensors;    // in file order

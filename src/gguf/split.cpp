@@ -11,11 +11,12 @@ namespace {
 [[noreturn]] void refuse(const Part& part, std::string_view key, const char* code, std::string expected,
                          std::string found, std::string remedy = {}) {
   const GgufValue* v = part.find(key);
-  throw Error({.code = code,
-               .expected = std::move(expected),
-               .found = std::move(found),
-               .where = {.file = part.file, .offset = v ? v->offset : -1, .key = std::string(key)},
-               .remedy = std::move(remedy)});
+  throw Error(
+      {.code = code,
+       .expected = std::move(expected),
+       .found = std::move(found),
+       .where = {.file = part.file, .offset = v ? v->offset : part.metadata_end, .key = std::string(key)},
+       .remedy = std::move(remedy)});
 }
 
 std::optional<int64_t> integer_of(const Part& part, std::string_view key, int64_t min, int64_t max) {
@@ -34,7 +35,8 @@ std::optional<int64_t> integer_of(const Part& part, std::string_view key, int64_
 int64_t require(const Part& part, std::string_view key, int64_t min, int64_t max) {
   const std::optional<int64_t> n = integer_of(part, key, min, max);
   if (!n)
-    refuse(part, key, "gguf.key_missing", fmt::format("an integer from {} to {}", min, max), "no such key");
+    refuse(part, key, "gguf.key_missing", fmt::format("an integer from {} to {}", min, max),
+           "no such key up to the end of the metadata");
   return *n;
 }
 

@@ -16,6 +16,7 @@ struct Gguf::State {
   uint32_t version = 0;
   int64_t alignment = 0;
   int64_t bytes = 0;
+  int64_t metadata_end = 0;  // of the first file: the place named when a key is missing
   std::vector<GgufValue> values;
   NameIndex keys;
   std::vector<GgufTensor> tensors;
