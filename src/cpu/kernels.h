@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 
 #include "base/isa.h"
 #include "cpu/kv_layout.h"
@@ -59,13 +60,12 @@ struct RowArgs {
 
 struct HeadArgs {
   const float* x;  // one token's heads
-  float* y;        // null: only the cache
+  float* y;        // may not overlap x unless equal
   const float* norm;
   float eps;
   const float *cosine, *sine;  // [dims / 2] of this token, or null
   RopeStyle style;
   int dims, heads, dim;
-  float* scratch;  // [dim] rounded up to 64
 };
 
 struct AttentionArgs {

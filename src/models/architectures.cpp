@@ -43,10 +43,10 @@ class Reader {
     if (!v) file_.missing(prefix_ + key, fmt::format("an integer from {} to {}", min, max));
     return int(*v);
   }
-  int get(const char* key, int64_t min, int64_t max, int otherwise) const {
+  int count(const char* key, int64_t min, int64_t max, int otherwise) const {
     return int(file_.integer(prefix_ + key, min, max).value_or(otherwise));
   }
-  float get(const char* key, double min, double max, double otherwise) const {
+  float real(const char* key, double min, double max, double otherwise) const {
     return float(file_.real(prefix_ + key, min, max).value_or(otherwise));
   }
   std::string name(const char* key) const { return prefix_ + key; }
@@ -57,9 +57,9 @@ class Reader {
 };
 
 void read_rope_scaling(const Gguf& file, const Reader& r, int n_ctx, Rope& rope) {
-  const double legacy = r.get("rope.scale_linear", 0, 1e6, 0);  // older files; 0 means none
-  rope.factor = r.get("rope.scaling.factor", 0, 1e6, legacy);
-  rope.attn_factor = r.get("rope.scaling.attn_factor", 1e-6, 1e6, 1);
+  const float legacy = r.real("rope.scale_linear", 0, 1e6, 0);  // older files; 0 means none
+  rope.factor = r.real("rope.scaling.factor", 0, 1e6, legacy);
+  rope.attn_factor = r.real("rope.scaling.attn_factor", 1e-6, 1e6, 1);
   const std::string_view type = file.text(r.name("rope.scaling.type")).value_or(rope.factor > 0 ? "linear" : "none");
   if (rope.factor == 0) rope.factor = 1;
   if (type == "none") {
@@ -68,9 +68,9 @@ void read_rope_scaling(const Gguf& file, const Reader& r, int n_ctx, Rope& rope)
     if (rope.factor != 1) rope.scaling = RopeScaling::linear;
   } else if (type == "yarn") {
     rope.scaling = RopeScaling::yarn;
-    rope.original_context = r.get("rope.scaling.original_context_length", 1, 1 << 30, n_ctx);
-    rope.beta_fast = r.get("rope.scaling.yarn_beta_fast", 1e-6, 1e6, 32);
-    rope.beta_slow = r.get("rope.scaling.yarn_beta_slow", 1e-6, 1e6, 1);
+    rope.original_context = r.count("rope.scaling.original_context_length", 1, 1 << 30, n_ctx);
+    rope.beta_fast = r.real("rope.scaling.yarn_beta_fast", 1e-6, 1e6, 32);
+    rope.beta_slow = r.real("rope.scaling.yarn_beta_slow", 1e-6, 1e6, 1);
   } else {
     file.refuse(r.name("rope.scaling.type"), "model.rope_scaling", "one of none, linear, yarn", printable(type));
   }
@@ -80,7 +80,7 @@ void read_rope_scaling(const Gguf& file, const Reader& r, int n_ctx, Rope& rope)
 
 Hyperparameters read_hyperparameters(const Gguf& file, RopeStyle style) {
   const Reader r(file);
-  if (r.get("expert_count", 0, 65536, 0) > 0) {
+  if (r.count("expert_count", 0, 65536, 0) > 0) {
     file.refuse(r.name("expert_count"), "model.experts", "a dense model", "a mixture of experts");
   }
   Hyperparameters h;
@@ -88,12 +88,12 @@ Hyperparameters read_hyperparameters(const Gguf& file, RopeStyle style) {
   h.n_ctx = r.need("context_length", 1, 1 << 30);
   h.n_embd = r.need("embedding_length", 1, 262144);
   h.n_head = r.need("attention.head_count", 1, 1024);
-  h.n_head_kv = r.get("attention.head_count_kv", 1, 1024, h.n_head);
+  h.n_head_kv = r.count("attention.head_count_kv", 1, 1024, h.n_head);
   if (h.n_head % h.n_head_kv != 0) {
     file.refuse(r.name("attention.head_count_kv"), "model.heads", fmt::format("a divisor of {} heads", h.n_head),
                 std::to_string(h.n_head_kv));
   }
-  h.head_dim = r.get("attention.key_length", 1, 8192, 0);
+  h.head_dim = r.count("attention.key_length", 1, 8192, 0);
   if (h.head_dim == 0) {
     if (h.n_embd % h.n_head != 0) {
       file.refuse(r.name("attention.head_count"), "model.heads", fmt::format("a divisor of {} columns", h.n_embd),
@@ -101,17 +101,17 @@ Hyperparameters read_hyperparameters(const Gguf& file, RopeStyle style) {
     }
     h.head_dim = h.n_embd / h.n_head;
   }
-  if (const int v = r.get("attention.value_length", 1, 8192, h.head_dim); v != h.head_dim) {
+  if (const int v = r.count("attention.value_length", 1, 8192, h.head_dim); v != h.head_dim) {
     file.refuse(r.name("attention.value_length"), "model.heads", fmt::format("{}, the size of the keys", h.head_dim),
                 std::to_string(v));
   }
   if (!file.real(r.name("attention.layer_norm_rms_epsilon"), 0, 1)) {
     file.missing(r.name("attention.layer_norm_rms_epsilon"), "a number from 0 to 1");
   }
-  h.eps = r.get("attention.layer_norm_rms_epsilon", 0, 1, 0);
+  h.eps = r.real("attention.layer_norm_rms_epsilon", 0, 1, 0);
   h.rope.style = style;
-  h.rope.dims = r.get("rope.dimension_count", 2, 8192, h.head_dim);
-  h.rope.freq_base = r.get("rope.freq_base", 1, 1e12, 10000);
+  h.rope.dims = r.count("rope.dimension_count", 2, 8192, h.head_dim);
+  h.rope.freq_base = r.real("rope.freq_base", 1, 1e12, 10000);
   read_rope_scaling(file, r, h.n_ctx, h.rope);
   return h;
 }
