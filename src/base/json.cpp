@@ -218,9 +218,11 @@ class Writer {
   void write_real(T v) {
     if (!std::isfinite(v)) {
       out += "null";
-    } else {
-      fmt::format_to(std::back_inserter(out), "{}", v);  // the shortest digits that give v again
+      return;
     }
+    const std::string digits = fmt::format("{}", v);  // the fewest that give v again
+    out += digits;
+    if (digits.find_first_of(".e") == std::string::npos) out += ".0";  // so that it stays a real
   }
 
   void new_line(int level) {

@@ -35,7 +35,7 @@ std::string nested(int depth) { return std::string(size_t(depth), '[') + std::st
 
 TEST(Json, WhatIsParsedIsWrittenAgain) {
   for (const char* text :
-       {"null", "true", "-1", "18446744073709551615", "0.1", "1e+300", "\"a\\n\\u001b\"", "[]", "{}",
+       {"null", "true", "-1", "18446744073709551615", "0.1", "-2.0", "1e+300", "\"a\\n\\u001b\"", "[]", "{}",
         "[1,[2],{\"k\":[]}]", "{\"z\":1,\"a\":{\"b\":[true,false,null]}}", "\"\xe2\x82\xac\""}) {
     EXPECT_EQ(again(text), text);
   }
