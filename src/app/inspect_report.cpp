@@ -33,7 +33,7 @@ std::string array_text(const GgufValue& v, int64_t columns) {
     if (i > 0) s += ", ", width += 2;
     if (v.type == GgufType::string && i >= int64_t(strings.size())) return s + "...";
     const std::string element =
-        v.type == GgufType::string ? quoted(strings[size_t(i)], 40) : element_text(v, i);
+        v.type == GgufType::string ? quote(strings[size_t(i)], 40) : element_text(v, i);
     width += display_width(element);
     if (i > 0 && width + (i + 1 < v.count ? 5 : 0) > columns) return s + "...";
     s += element;
@@ -44,7 +44,7 @@ std::string array_text(const GgufValue& v, int64_t columns) {
 void say_full_array(std::string& out, const GgufValue& v) {
   if (v.type == GgufType::string) {
     int64_t i = 0;
-    for (std::string_view s : strings_of(v)) say(out, "{:>10}  {}\n", i++, quoted(s));
+    for (std::string_view s : strings_of(v)) say(out, "{:>10}  {}\n", i++, quote(s));
     return;
   }
   std::string line;
@@ -70,12 +70,12 @@ void say_metadata(std::string& out, const Gguf& g, bool full) {
     const std::string head = fmt::format("  {:<{}}  {:<{}}  ", v.key, keys, type_text(v), types);
     const int64_t left = std::max<int64_t>(16, kColumns - int64_t(head.size()));
     if (v.is_array && full) {
-      say(out, "{}\n", head);
+      say(out, "  {:<{}}  {}\n", v.key, keys, type_text(v));
       say_full_array(out, v);
     } else if (v.is_array) {
       say(out, "{}{}\n", head, array_text(v, left));
     } else if (v.type == GgufType::string) {
-      say(out, "{}{}\n", head, quoted(strings_of(v).front(), full ? INT64_MAX : left));
+      say(out, "{}{}\n", head, quote(strings_of(v).front(), full ? INT64_MAX : left));
     } else {
       say(out, "{}{}\n", head, element_text(v, 0));
     }
@@ -84,7 +84,7 @@ void say_metadata(std::string& out, const Gguf& g, bool full) {
 
 std::string scalar_text(const Json& v) {
   if (v.is_null()) return "-";
-  return v.text() ? quoted(*v.text(), 50) : dump(v, {.ascii = true});
+  return v.text() ? quote(*v.text(), 50) : dump(v, {.ascii = true});
 }
 
 void say_tokenizer(std::string& out, const Gguf& g) {
@@ -197,7 +197,7 @@ std::string shape_text(const GgufTensor& tensor) {
 std::string inspect_text(const Gguf& file, bool full) {
   std::string out;
   for (const std::string& path : file.files()) {
-    const std::string shown = quoted(path);
+    const std::string shown = quote(path);
     say(out, "{}\n", std::string_view(shown).substr(1, shown.size() - 2));
   }
   say(out, "  GGUF version {}, {} keys, {} tensors, alignment {}, {} bytes ({})\n", file.version(),

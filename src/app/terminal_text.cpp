@@ -58,7 +58,7 @@ Piece next_piece(std::string_view rest) {
 
 }  // namespace
 
-std::string quoted(std::string_view text, int64_t columns) {
+std::string quote(std::string_view text, int64_t columns) {
   std::string out = "\"";
   size_t fitting = out.size();  // what still fits when "..." must follow
   int64_t width = 2;            // both quotes

@@ -11,7 +11,7 @@ namespace plumb {
 /// The text in double quotes, at most `columns` wide in all. Letters, digits, marks, punctuation and symbols
 /// of every script stay; newline, tab, quote and backslash become \n \t \" \\; any other code point and any
 /// byte that is no UTF-8 becomes \u{hex} or \xNN. What is cut ends in "..." after the quote.
-std::string quoted(std::string_view text, int64_t columns = INT64_MAX);
+std::string quote(std::string_view text, int64_t columns = INT64_MAX);
 
 /// Columns that UTF-8 text takes on a terminal.
 int64_t display_width(std::string_view text);
