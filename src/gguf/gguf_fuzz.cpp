@@ -8,11 +8,12 @@
 
 #include "gguf/test_files.h"
 
-// The project's test files serve as seeds: an input of one byte n stands for the n-th of them.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
+// Starts from the files of the tests: an input too short to be one, and now and then any input, is replaced
+// by one.
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned int seed) {
   static const std::vector<plumb::testing::Seed> kSeeds = plumb::testing::seeds();
   const plumb::testing::Bytes& start = kSeeds[seed / 64 % kSeeds.size()].parts.front();
