@@ -120,6 +120,7 @@ class Model:
         self.eps = w.meta("attention.layer_norm_rms_epsilon")
         self.gemma = w.arch == "gemma3"
         self.window = w.meta("attention.sliding_window", 0) if self.gemma else 0
+        self.pattern = w.meta("attention.sliding_window_pattern", 6)
         self.softcap = w.meta("final_logit_softcapping", 0.0)
         per_head = self.dim / self.n_head if self.gemma and self.n_layer == 62 else self.head_dim  # 27B: 168
         self.scale = 1.0 / math.sqrt(per_head)
@@ -131,14 +132,14 @@ class Model:
                 "beta_slow": w.meta("rope.scaling.yarn_beta_slow", 1.0),
                 "attn_factor": w.meta("rope.scaling.attn_factor", 1.0)}
         factors = w.f64("rope_freqs.weight") if "rope_freqs.weight" in w else None
-        self.rope = Rope(n_rot, base, style, w.meta("rope.scaling.type", "none"),
-                         w.meta("rope.scaling.factor", 1.0), factors, yarn)
+        factor = w.meta("rope.scaling.factor", w.meta("rope.scale_linear", 1.0))
+        self.rope = Rope(n_rot, base, style, w.meta("rope.scaling.type", "linear"), factor, factors, yarn)
         self.rope_local = Rope(n_rot, w.meta("rope.freq_base_swa", 10000.0), style)
         self.head = "output" if "output.weight" in w else "token_embd"
 
     def is_local(self, layer):
-        """Gemma 3: five layers with a window, then one that sees everything."""
-        return self.window > 0 and layer % 6 != 5
+        """Gemma 3: all but every sixth layer see a window only."""
+        return self.window > 0 and (layer + 1) % self.pattern != 0
 
     def linear(self, name, x):
         y = x @ self.w.f64(name + ".weight").T
@@ -197,7 +198,7 @@ class Model:
         rows = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in batch])
         x = tap("token_embd", self.w.rows("token_embd.weight", rows))
         if self.gemma:
-            x = tap("embd_scaled", x * math.sqrt(self.dim))
+            x = tap("inp_scaled", x * math.sqrt(self.dim))
         for layer in range(self.n_layer):
             x = self.block(layer, x, sequences, spans, tap)
         for s, ids in zip(sequences, batch):
