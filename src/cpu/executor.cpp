@@ -23,7 +23,7 @@ int64_t scratch_bytes(const Plan& plan) {
   for (const Step& s : plan.steps) {
     int64_t need = 0;
     if (const auto* l = std::get_if<LinearStep>(&s.what)) {
-      need = matmul_scratch_bytes(p.shape(l->x).size()) + 2 * int64_t(plan.max_tokens) * Steps::kUnitRows * 4;
+      need = matmul_scratch_bytes(p.shape(l->x).size()) + 2 * Steps::work_floats(plan) * 4;
     } else if (const auto* a = std::get_if<AttentionStep>(&s.what)) {
       need = attention_scratch_bytes(p.shape(a->k).dim) +
              int64_t(Steps::attention_tokens(p, *a)) * row_stride(p.shape(a->q).size()) * 4;

@@ -39,7 +39,7 @@ void Steps::matmul(const LinearStep& s, const LinearStep::Part& part, const Unit
   a.packed = m.groups + first_group * m.group_bytes, a.group_bytes = m.group_bytes, a.groups = groups;
   a.columns = int(w.columns), a.n = tokens, a.x8 = x.x8, a.x = x.f32, a.x_stride = x.stride;
   a.y = y, a.y_stride = y_stride;
-  a.scratch = u.scratch + 2 * int64_t(plan.max_tokens) * kUnitRows * 4;
+  a.scratch = u.scratch + 2 * work_floats(plan) * 4;
   if (const Matmul f = m.group_bytes > 0 ? k.matmul(w.format) : nullptr) {
     f(a);
   } else {
@@ -76,7 +76,7 @@ void Steps::operator()(const LinearStep& s, const Unit& u) {
     }
     return;
   }
-  float* up = work + int64_t(plan.max_tokens) * kUnitRows;
+  float* up = work + work_floats(plan);
   matmul(s, s.parts[1], u, first, groups, up, width);
   const Rows out = rows(s.glu, u.wanted);
   for (int t = 0; t < tokens; ++t) {

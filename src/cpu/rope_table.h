@@ -19,11 +19,4 @@ RopeFrequencies rope_frequencies(const Rope& rope, const float* factors);
 /// Writes cosine[i] and sine[i], i < dims / 2, of position pos, rounded once to f32.
 void rope_row(const RopeFrequencies& rope, int pos, float* cosine, float* sine);
 
-/// Accurate to a few ulp for |x| < 2^30; exposed for tests.
-void sine_cosine(double x, double* sine, double* cosine);
-/// x^y for x > 0, relative error below 1e-14 for |y log2 x| < 64; exposed for tests.
-double power(double x, double y);
-/// Natural logarithm for x > 0, absolute error below 1e-15 (1 + |ln x|); exposed for tests.
-double logarithm(double x);
-
 }  // namespace plumb

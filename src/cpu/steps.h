@@ -1,6 +1,7 @@
 // The steps of a Plan on the CPU: how each is cut into units and which kernels a unit calls.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 
 #include "cpu/executor.h"
@@ -8,7 +9,10 @@
 namespace plumb {
 
 struct Steps {
-  static constexpr int kUnitRows = 512;  // at most, of a matrix: the size of its scratch
+  static constexpr int kUnitRows = 512;  // at most, of a matrix, for up to kTokenTile tokens; 32 rows for more
+
+  /// Floats of one result of a unit in scratch.
+  static int64_t work_floats(const Plan& plan) { return std::max(kTokenTile * kUnitRows, plan.max_tokens * 32); }
 
   Steps(const Plan& plan_, const CpuWeights& weights_, const Kernels& kernels_, Pool& pool_)
       : plan(plan_), p(*plan_.program), weights(weights_), k(kernels_), pool(pool_) {}

@@ -1,0 +1,15 @@
+# Tests of whole models against the oracles of tests/oracle; included by tests/CMakeLists.txt, which names PLUMB_PYTHON.
+# Each drives the command in $PLUMB. The two that keep the memory busy longest do not run side by side.
+function(plumb_model_test name script)
+  add_test(NAME ${name} COMMAND ${PLUMB_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/${script})
+  set_tests_properties(${name} PROPERTIES LABELS oracle TIMEOUT 900 PROCESSORS 2
+                       ENVIRONMENT "PLUMB=$<TARGET_FILE:plumb>;PYTHONUNBUFFERED=1;PYTHONDONTWRITEBYTECODE=1")
+endfunction()
+
+add_test(NAME oracle.selfcheck COMMAND ${PLUMB_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/oracle_test.py)
+set_tests_properties(oracle.selfcheck PROPERTIES LABELS oracle TIMEOUT 300
+                     ENVIRONMENT "PYTHONUNBUFFERED=1;PYTHONDONTWRITEBYTECODE=1")
+plumb_model_test(oracle.models models_test.py)
+plumb_model_test(oracle.greedy greedy_test.py)
+plumb_model_test(oracle.tinyllama tinyllama_test.py)
+plumb_model_test(oracle.bits bits_test.py)
