@@ -1,5 +1,5 @@
-// UTF-8 as bytes arrive from outside: strict decoding (RFC 3629) for what we show, and the lenient reading of llama.cpp
-// for what a tokenizer must reproduce.
+// UTF-8 as bytes arrive from outside: strict decoding (RFC 3629) for what we show, and the lenient reading of
+// llama.cpp for what a tokenizer must reproduce.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +24,8 @@ struct Utf8Step {
   int length;     // bytes to step over: the character, or the longest prefix of one (Unicode 15, section 3.9)
 };
 
-/// The character at text[position], position < text.size(), by the strict rules: no surrogates, no overlong forms.
-/// `incomplete` when the text ends inside a character that could still become valid.
+/// The character at text[position], position < text.size(), by the strict rules: no surrogates, no overlong
+/// forms. `incomplete` when the text ends inside a character that could still become valid.
 Utf8Step utf8_step(std::string_view text, size_t position);
 
 /// True when every byte belongs to a strictly valid character.
@@ -34,8 +34,8 @@ bool is_valid_utf8(std::string_view text);
 /// The text with each invalid or incomplete part replaced by U+FFFD.
 std::string to_valid_utf8(std::string_view text);
 
-/// Reads as llama.cpp's tokenizers do: overlong forms and surrogates are taken as code points; any other invalid byte is
-/// one U+FFFD of length 1, also a lead byte above 0x10FFFF.
+/// Reads as llama.cpp's tokenizers do: overlong forms and surrogates are taken as code points; any other
+/// invalid byte is one U+FFFD of length 1, also a lead byte above 0x10FFFF.
 Utf8Step utf8_step_lenient(std::string_view text, size_t position);
 
 }  // namespace plumb

@@ -1,6 +1,7 @@
-// A queue of (rank, position), least rank first, then least position. Tokenizer merges use few ranks at many positions
-// and push positions mostly in order, so each rank keeps a list of positions, sorted when it is first popped from, and a
-// small heap of latecomers. Ten million pushes and pops take some 0.1 s where one binary heap takes seconds.
+// A queue of (rank, position), least rank first, then least position. Tokenizer merges use few ranks at many
+// positions and push positions mostly in order, so each rank keeps a list of positions, sorted when it is
+// first popped from, and a small heap of latecomers. Ten million pushes and pops take some 0.1 s where one
+// binary heap takes seconds.
 #pragma once
 
 #include <algorithm>
@@ -103,7 +104,8 @@ class BucketQueue {
 
   int new_block() {
     if (free_ < 0) {
-      chunks_.push_back(std::unique_ptr<Block[]>(new Block[kBlocksPerChunk]));  // not zeroed: count says what is valid
+      chunks_.push_back(
+          std::unique_ptr<Block[]>(new Block[kBlocksPerChunk]));  // not zeroed: count says what is valid
       const int first = static_cast<int>(chunks_.size() - 1) * kBlocksPerChunk;
       for (int i = first + kBlocksPerChunk - 1; i >= first; --i) {
         block(i).next = free_;
@@ -161,7 +163,7 @@ class BucketQueue {
   }
 
   std::vector<Bucket> buckets_;
-  std::vector<int> slots_;   // hash of rank -> index of bucket, -1 empty
+  std::vector<int> slots_;  // hash of rank -> index of bucket, -1 empty
   size_t slot_ = 0;
   std::vector<int> active_;  // heap of ranks that hold something
   std::vector<std::unique_ptr<Block[]>> chunks_;

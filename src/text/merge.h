@@ -1,6 +1,7 @@
-// The merging loop that SentencePiece and byte-level BPE share: of all neighbouring symbols that form a symbol, join the
-// pair of least rank, the leftmost first, until none is left. (Sennrich et al. 2016, arXiv:1508.07909; the order among
-// equals is llama.cpp's.) Two engines with one answer: a scan for words, and bucketed queues for texts of any length.
+// The merging loop that SentencePiece and byte-level BPE share: of all neighbouring symbols that form a
+// symbol, join the pair of least rank, the leftmost first, until none is left. (Sennrich et al. 2016,
+// arXiv:1508.07909; the order among equals is llama.cpp's.) Two engines with one answer: a scan for words,
+// and bucketed queues for texts of any length.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,8 @@ struct Merge {
   int symbol;  // what it forms
 };
 
-/// Rescans the ranks after each join. Quadratic, and the fastest for words. Returns how many symbols are left.
+/// Rescans the ranks after each join. Quadratic, and the fastest for words. Returns how many symbols are
+/// left.
 template <class Pairs>
 int merge_short(int* symbols, int count, Pairs& pairs) {
   constexpr int kMost = 40;
@@ -39,8 +41,9 @@ int merge_short(int* symbols, int count, Pairs& pairs) {
 
 inline constexpr int kShortWord = 32;
 
-/// The same for any length, in O(n) queue operations and 4 bytes per unit besides the queues. The symbol that covers
-/// units [p, q) stands at symbols[p]; for q - p > 1 symbols[q - 1] holds ~p, so that its right neighbour finds it.
+/// The same for any length, in O(n) queue operations and 4 bytes per unit besides the queues. The symbol that
+/// covers units [p, q) stands at symbols[p]; for q - p > 1 symbols[q - 1] holds ~p, so that its right
+/// neighbour finds it.
 template <class Pairs>
 int merge_long(int* symbols, int count, const int* units, Pairs& pairs) {
   BucketQueue queue;
@@ -80,7 +83,8 @@ int merge_long(int* symbols, int count, const int* units, Pairs& pairs) {
   return kept;
 }
 
-/// Joins in place what can be joined; each symbol at the start is one unit. units[s] is how many units symbol s covers.
+/// Joins in place what can be joined; each symbol at the start is one unit. units[s] is how many units symbol
+/// s covers.
 template <class Pairs>
 void merge_all(std::vector<int>& symbols, const int* units, Pairs& pairs) {
   const int count = static_cast<int>(symbols.size());

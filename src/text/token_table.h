@@ -1,5 +1,6 @@
-// From the bytes of a token to its id: an open-addressing hash table over views into the model file, built once while
-// the vocabulary loads. A quarter million tokens take a few milliseconds; nothing is allocated per token.
+// From the bytes of a token to its id: an open-addressing hash table over views into the model file, built
+// once while the vocabulary loads. A quarter million tokens take a few milliseconds; nothing is allocated per
+// token.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +10,9 @@
 
 namespace plumb {
 
-/// 64-bit hash of short strings: two overlapping words for 1 to 16 bytes, folded multiplications beyond. Collisions are
-/// resolved by comparison, so a hostile vocabulary can only cost time, bounded by the growth of probes per slot.
+/// 64-bit hash of short strings: two overlapping words for 1 to 16 bytes, folded multiplications beyond.
+/// Collisions are resolved by comparison, so a hostile vocabulary can only cost time, bounded by the growth
+/// of probes per slot.
 inline uint64_t hash_bytes(std::string_view s) {
   auto mix = [](uint64_t a, uint64_t b) {
     const auto product = static_cast<__extension__ unsigned __int128>(a) * b;
@@ -41,8 +43,8 @@ inline uint64_t hash_bytes(std::string_view s) {
 
 class TokenTable {
  public:
-  /// Ids are the indices of `strings`, which must outlive the table. Empty strings are left out. Returns the first id
-  /// whose string an earlier id holds already, or -1.
+  /// Ids are the indices of `strings`, which must outlive the table. Empty strings are left out. Returns the
+  /// first id whose string an earlier id holds already, or -1.
   int build(const std::vector<std::string_view>& strings) {
     strings_ = strings.data();
     size_t capacity = 16;
