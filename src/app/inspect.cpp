@@ -1,16 +1,17 @@
 // `plumb inspect FILE`: what a GGUF file holds, and with --values the decoded weights of a row.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <memory>
-#include <numeric>
 
 #include "app/command.h"
+#include "app/flags.h"
 #include "app/inspect_report.h"
+#include "app/nearest.h"
 #include "app/terminal_text.h"
 #include "base/error.h"
 
@@ -24,37 +25,11 @@ struct Options {
   bool full = false;
 };
 
-void print(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    throw Error(
-        {.code = "file.write", .expected = "to write the report", .found = "standard output refused it"});
-  }
-}
-
-// Insertions, deletions and changes that turn a into b.
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t(0));
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i + 1);
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t change = diagonal + (a[i] != b[j]);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({change, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
-
 std::string nearest_names(const Gguf& g, std::string_view wanted) {
-  std::vector<std::pair<size_t, std::string_view>> names;
-  for (const GgufTensor& t : g.tensors())
-    names.emplace_back(edit_distance(wanted.substr(0, 255), t.name), t.name);
-  const size_t n = std::min<size_t>(3, names.size());
-  std::partial_sort(names.begin(), names.begin() + ptrdiff_t(n), names.end());
-  std::string s;
-  for (size_t i = 0; i < n; ++i) s += (i ? ", " : "did you mean ") + printable(names[i].second, 255);
-  return s.empty() ? "the file holds no tensors" : s;
+  std::vector<std::string> names;
+  for (const GgufTensor& t : g.tensors()) names.push_back(printable(t.name, 255));
+  if (names.empty()) return "the file holds no tensors";
+  return fmt::format("did you mean {}", fmt::join(nearest(wanted, std::move(names), 3), ", "));
 }
 
 // A row of a tensor, as TENSOR[:ROW[:COUNT]] asks for it.
@@ -69,7 +44,7 @@ int64_t bounded_number(const std::string& text, std::string_view digits, const c
   int64_t n = 0;
   const auto [end, problem] = std::from_chars(digits.data(), digits.data() + digits.size(), n);
   if (problem != std::errc() || end != digits.data() + digits.size() || n < min || n > max) {
-    throw Error({.code = "option.values",
+    throw Error({.code = "usage.values",
                  .expected = fmt::format("a {} from {} to {}", what, min, max),
                  .found = '"' + printable(digits) + '"',
                  .where = {.key = "--values " + text}});
@@ -89,7 +64,7 @@ Selection select(const Gguf& g, const std::string& text) {
   }
   if (!s.tensor) {
     const std::string_view asked = std::string_view(text).substr(0, text.find(':'));
-    throw Error({.code = "option.tensor",
+    throw Error({.code = "usage.tensor",
                  .expected = "a tensor of the file",
                  .found = "no such tensor",
                  .where = {.file = g.path(), .tensor = std::string(asked)},
@@ -120,7 +95,7 @@ void for_each_piece(const Selection& s, Use&& use) {
 
 void print_values(const Selection& s) {
   constexpr int64_t kPerLine = 4;
-  print(fmt::format("{}  {}  {}  row {} of {}, {} of {} weights\n", printable(s.tensor->name, 255),
+  print_out(fmt::format("{}  {}  {}  row {} of {}, {} of {} weights\n", printable(s.tensor->name, 255),
                     info(s.tensor->format).name, shape_text(*s.tensor), s.row, s.tensor->rows(), s.count,
                     s.tensor->columns()));
   for_each_piece(s, [&](int64_t first, std::span<const float> weights) {
@@ -130,7 +105,7 @@ void print_values(const Selection& s) {
       out += fmt::format("  {:>16.9g}", weights[size_t(i)]);
       if (i % kPerLine == kPerLine - 1 || i + 1 == int64_t(weights.size())) out += '\n';
     }
-    print(out);
+    print_out(out);
   });
 }
 
@@ -155,12 +130,12 @@ void inspect(const Options& o) {
   if (!o.values.empty()) {
     const Selection s = select(g, o.values);
     if (o.json) {
-      print(dump(values_json(s), style) + '\n');
+      print_out(dump(values_json(s), style) + '\n');
     } else {
       print_values(s);
     }
   } else {
-    print(o.json ? dump(inspect_json(g, o.full), style) + '\n' : inspect_text(g, o.full));
+    print_out(o.json ? dump(inspect_json(g, o.full), style) + '\n' : inspect_text(g, o.full));
   }
 }
 
