@@ -41,6 +41,12 @@ class LittleMemory {
 
 class Mutation : public ::testing::Test {
  protected:
+  void TearDown() override {
+    RecordProperty("mutants", mutants_);
+    RecordProperty("accepted", accepted_);
+    RecordProperty("slowest_microseconds", int(slowest_ * 1e6));
+  }
+
   // Reads the mutant and notes what came of it.
   void judge(const Seed& mutant, const std::string& what) {
     ++mutants_;
@@ -106,7 +112,6 @@ TEST_F(Mutation, EveryHeadFieldWithEveryBoundaryValueIsReadOrRefusedInFull) {
       }
     }
   }
-  RecordProperty("mutants", mutants_);
   EXPECT_GE(mutants_, 5'000);
   EXPECT_GE(codes_.size(), 20u) << "the mutants should reach most refusals";
   EXPECT_GE(accepted_, 100);
@@ -199,18 +204,18 @@ TEST_F(Mutation, ACutAtAnyByteOfTheDataIsRefusedUpToTheLastTensorsEnd) {
   EXPECT_GT(codes_["gguf.tensor_range"], 0);
 }
 
-TEST_F(Mutation, AnyOneByteOfASmallFileMayHoldAnyOfEightValues) {
+TEST_F(Mutation, AnyOneByteOfASmallFileMayHoldAnyOfFourValues) {
   for (const Seed& s : {seed("types", {all_types(3)}), seed("model", {small_model()})}) {
     const int64_t end = s.fields[0].back().offset + s.fields[0].back().bytes;
     for (int64_t i = 0; i < end; ++i) {
       Seed mutant = s;
-      for (int v : {0x00, 0x01, 0x1b, 0x2e, 0x7f, 0x80, 0xff, -1}) {
+      for (int v : {0x00, 0x1b, 0x80, -1}) {
         mutant.parts[0][size_t(i)] = v < 0 ? uint8_t(~s.parts[0][size_t(i)]) : uint8_t(v);
         judge(mutant, "byte " + std::to_string(i) + " = " + std::to_string(v));
       }
     }
   }
-  EXPECT_GE(mutants_, 5'000);
+  EXPECT_GE(mutants_, 4'000);
 }
 
 }  // namespace
