@@ -105,7 +105,6 @@ void lay_out(Plan& plan, int n_tables, const PlanOptions& options) {
   std::vector<Lifetime> buffers;
   const int last_step = int(plan.steps.size()) - 1;
 
-  // Forms that are read, walking backwards so that the last reader comes first.
   std::vector<std::array<int, 2>> last_read(p.nodes.size(), {-1, -1});
   for (int i = 0; i <= last_step; ++i) {
     for (const Use& r : uses(p, plan.steps[size_t(i)]).reads) last_read[size_t(r.v)][size_t(r.form)] = i;
@@ -114,7 +113,10 @@ void lay_out(Plan& plan, int n_tables, const PlanOptions& options) {
   if (options.observed.empty()) last_read[size_t(p.output)][0] = last_step + 1;
 
   const auto need = [&](Value v, Form form, int step, bool wanted) {
-    const int last = last_read[size_t(v)][size_t(form)];
+    int last = last_read[size_t(v)][size_t(form)];
+    // A matrix writes all its parts, also those that nobody reads.
+    const auto* matrix = std::get_if<LinearStep>(&plan.steps[size_t(step)].what);
+    if (form == Form::f32 && matrix && matrix->glu < 0) last = std::max(last, step);
     int& buffer = slots[size_t(v)].buffer[size_t(form)];
     if (last < 0 || buffer >= 0) return;
     const int64_t rows = wanted ? plan.max_wanted : plan.max_tokens, size = p.shape(v).size();

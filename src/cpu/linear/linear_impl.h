@@ -3,7 +3,7 @@
 //   for each block of 32 columns, ascending, and each of its scales:
 //     I = sum (code - offset) * x                exact in int32, so its own order is free
 //     acc = fma(float(I), w * s, acc)            w, s: scales of weights and activations
-//     acc = fma(-min, s * float(sum x), acc)     formats with a min
+//     acc = fma(min, s * float(sum x), acc)      formats with a min
 //
 // An output is one lane of one accumulator, so few and many tokens, packed codes and unpacked panels give the same bits.
 #pragma once
@@ -72,7 +72,7 @@ void direct(const uint8_t* g, int columns, const TileView& x, float* y, int64_t 
           acc[j] = V::fma(V::to_float(sum[i][h][j]), V::mul(s[i][h], V::set1(xs)), acc[j]);
           if constexpr (P::kMin) {
             const float t = xs * float(code_sum<P::kSub>(x, b + i, h, j));
-            acc[j] = V::fma(V::sub(V::zero(), m[i][h]), V::set1(t), acc[j]);
+            acc[j] = V::fma(m[i][h], V::set1(t), acc[j]);
           }
         }
       }
@@ -100,7 +100,7 @@ void unpack(const MatmulArgs& a, int first_group, const Panel& panel) {
         for (int h = 0; h < P::kSub; ++h) {
           const int64_t at = ((int64_t(b + i) * P::kSub + h) * M + g) * 16;
           V::store(panel.scales + at, s[i][h]);
-          if constexpr (P::kMin) V::store(panel.mins + at, V::sub(V::zero(), m[i][h]));
+          if constexpr (P::kMin) V::store(panel.mins + at, m[i][h]);
         }
       }
       P::template codes<V>(group, a.columns, b, [&](int i, int v, typename V::B line) __attribute__((always_inline)) {

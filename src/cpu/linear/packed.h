@@ -2,7 +2,7 @@
 // a multiplication needs no shuffle. Every format packs its own way, in about the bytes it has in the file.
 //
 // Each struct gives
-//   kOffset   the code that means zero: value = scale * (code - kOffset) - min
+//   kOffset   the code that means zero: value = scale * (code - kOffset) + min
 //   kStep     32-column blocks that one visit covers; kSub: scales per block (1, or 2 of 16 columns); kMin: has a min
 //   group_bytes(columns), pack(rows, columns, out)    rows: 16 pointers to rows as in the file, null for rows past the end
 //   scales<V>, codes<V>                               of kStep blocks from block b of a packed group; codes calls

@@ -66,7 +66,7 @@ struct Packed45K {
   template <class V>
   static void scales(const uint8_t* g, int, int b, typename V::F (*s)[2], typename V::F (*m)[2]) {
     const uint8_t* unit = g + int64_t(b / 8) * kUnit;
-    const typename V::F d = V::from_half(unit), dmin = V::from_half(unit + 32);
+    const typename V::F d = V::from_half(unit), dmin = V::sub(V::zero(), V::from_half(unit + 32));
     for (int i = 0; i < 2; ++i) {
       const int j = b % 8 + i;
       const uint8_t *low = unit + low_at(j), *high = unit + 64 + j % 4 * 16;
@@ -252,7 +252,7 @@ struct PackedQ2_K {
   template <class V>
   static void scales(const uint8_t* g, int, int b, typename V::F (*s)[2], typename V::F (*m)[2]) {
     const uint8_t* p = g + int64_t(b / 4) * kHalf;
-    const typename V::F d = V::from_half(p), dmin = V::from_half(p + 32);
+    const typename V::F d = V::from_half(p), dmin = V::sub(V::zero(), V::from_half(p + 32));
     for (int i = 0; i < 8; ++i) {
       const typename V::I both = V::from_u8(p + 64 + 16 * i), low = V::andi(both, V::set1i(15));
       const typename V::I high = V::andi(both, V::set1i(240));
