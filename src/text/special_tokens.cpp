@@ -3,53 +3,55 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <span>
 #include <string>
 
 namespace plumb {
 namespace {
 
-using Texts = std::initializer_list<std::string_view>;
+using Texts = std::span<const std::string_view>;
 
-bool is_one_of(std::string_view text, const Texts& texts) {
+bool is_one_of(std::string_view text, Texts texts) {
   return std::find(texts.begin(), texts.end(), text) != texts.end();
 }
 
-constexpr Texts kEndOfGeneration = {"<|eot_id|>",
-                                    "<|im_end|>",
-                                    "<|end|>",
-                                    "<|return|>",
-                                    "<|call|>",
-                                    "<|flush|>",
-                                    "<|calls|>",
-                                    "<end_of_turn>",
-                                    "<|endoftext|>",
-                                    "</s>",
-                                    "<|eom_id|>",
-                                    "<EOT>",
-                                    "_<EOT>",
-                                    "[EOT]",
-                                    "[EOS]",
-                                    "<|end_of_text|>",
-                                    "<end_of_utterance>",
-                                    "<eos>",
-                                    "<turn|>",
-                                    "<|tool_response>",
-                                    "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",  // DeepSeek
-                                    "[e~["};
-constexpr Texts kFimPrefix = {
+constexpr std::string_view kEndOfGeneration[] = {"<|eot_id|>",
+                                                 "<|im_end|>",
+                                                 "<|end|>",
+                                                 "<|return|>",
+                                                 "<|call|>",
+                                                 "<|flush|>",
+                                                 "<|calls|>",
+                                                 "<end_of_turn>",
+                                                 "<|endoftext|>",
+                                                 "</s>",
+                                                 "<|eom_id|>",
+                                                 "<EOT>",
+                                                 "_<EOT>",
+                                                 "[EOT]",
+                                                 "[EOS]",
+                                                 "<|end_of_text|>",
+                                                 "<end_of_utterance>",
+                                                 "<eos>",
+                                                 "<turn|>",
+                                                 "<|tool_response>",
+                                                 "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",  // DeepSeek
+                                                 "[e~["};
+constexpr std::string_view kFimPrefix[] = {
     "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>",    "<\uFF5Cfim\u2581begin\uFF5C>",
     "<PRE>",          "\u2581<PRE>",  "<|code_prefix|>", "<|prefix|>"};
-constexpr Texts kFimSuffix = {
+constexpr std::string_view kFimSuffix[] = {
     "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>",    "<\uFF5Cfim\u2581hole\uFF5C>",
     "<SUF>",          "\u2581<SUF>",  "<|code_suffix|>", "<|suffix|>"};
-constexpr Texts kFimMiddle = {
+constexpr std::string_view kFimMiddle[] = {
     "<|fim_middle|>", "<fim-middle>", "<fim_middle>",    "<\uFF5Cfim\u2581end\uFF5C>",
     "<MID>",          "\u2581<MID>",  "<|code_middle|>", "<|middle|>"};
-constexpr Texts kFimPadding = {"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"};
-constexpr Texts kFimRepository = {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"};
-constexpr Texts kFimSeparator = {"<|file_sep|>"};
+constexpr std::string_view kFimPadding[] = {"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"};
+constexpr std::string_view kFimRepository[] = {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>",
+                                               "<reponame>"};
+constexpr std::string_view kFimSeparator[] = {"<|file_sep|>"};
 // gpt-oss: shown, and matched in every text.
-constexpr Texts kHarmony = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};
+constexpr std::string_view kHarmony[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};
 
 // Few tokens can be in a list; most are told by their first character.
 bool may_be_special(std::string_view text) {
@@ -66,7 +68,7 @@ void mark_special_tokens(Vocabulary& v, SpecialIds ids) {
   for (int id = 0; id < v.size(); ++id) {
     if (may_be_special(text(id))) candidates.push_back(id);
   }
-  auto detect = [&](int& named, const Texts& texts) {
+  auto detect = [&](int& named, Texts texts) {
     if (named >= 0) return;
     for (int id : candidates) {
       if (!is_one_of(text(id), texts)) continue;
@@ -120,7 +122,8 @@ void mark_stripping_tokens(Vocabulary& v, std::string_view name, std::string_vie
   auto contains = [](std::string_view where, std::string_view what) {
     return where.find(what) != std::string_view::npos;
   };
-  auto mark = [&](const Texts& texts, uint16_t bit, bool on) {
+  auto mark = [&](std::initializer_list<std::string_view> list, uint16_t bit, bool on) {
+    const Texts texts(list.begin(), list.size());
     for (size_t i = 0; i < v.tokens.size(); ++i) {
       if (is_one_of(v.tokens[i], texts))
         v.attributes[i] = static_cast<uint16_t>(on ? v.attributes[i] | bit : v.attributes[i] & ~bit);

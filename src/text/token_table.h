@@ -14,8 +14,9 @@ namespace plumb {
 /// Collisions are resolved by comparison, so a hostile vocabulary can only cost time, bounded by the growth
 /// of probes per slot.
 inline uint64_t hash_bytes(std::string_view s) {
+  __extension__ using Wide = unsigned __int128;
   auto mix = [](uint64_t a, uint64_t b) {
-    const auto product = static_cast<__extension__ unsigned __int128>(a) * b;
+    const Wide product = static_cast<Wide>(a) * b;
     return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
   };
   auto word = [](const char* p, size_t n) {
