@@ -145,6 +145,7 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
 }
 
 void PromptFlags::add(CLI::App* c) {
+  command = c;
   flag(c, "-p,--prompt", text, "Prompt");
   flag(c, "-f,--file", file, "Prompt from a file")->excludes("--prompt");
   flag(c, "--tokens", tokens, "Prompt as token ids: 1,2,3")->excludes("--prompt")->excludes("--file");
@@ -153,10 +154,21 @@ void PromptFlags::add(CLI::App* c) {
   flag(c, "--parse-special", parse_special, "Text that spells a control token becomes that token");
 }
 
+void PromptFlags::require() const {
+  if (command->count("--prompt") + command->count("--file") + command->count("--tokens") > 0) return;
+  throw Error({.code = "usage.prompt", .expected = "a prompt: -p TEXT, -f FILE or --tokens IDS", .found = "none"});
+}
+
 std::vector<int> PromptFlags::ids(const Model& model) const {
-  if (!tokens.empty()) return parse_ids(tokens);
-  const std::string prompt = !file.empty() ? read_file(file, 64 << 20) : escape ? unescape(text) : text;
-  return model.tokenizer().encode(prompt, {.add_special = !no_bos, .parse_special = parse_special});
+  std::vector<int> ids;
+  if (command->count("--tokens") > 0) {
+    ids = parse_ids(tokens);
+  } else {
+    const std::string prompt = !file.empty() ? read_file(file, 64 << 20) : escape ? unescape(text) : text;
+    ids = model.tokenizer().encode(prompt, {.add_special = !no_bos, .parse_special = parse_special});
+  }
+  if (!ids.empty()) return ids;
+  throw Error({.code = "usage.prompt", .expected = "a prompt of at least one token", .found = "an empty one"});
 }
 
 std::vector<int> parse_ids(const std::string& text) {

@@ -53,9 +53,11 @@ struct PromptFlags {
   bool escape = true;
   bool no_bos = false;
   bool parse_special = false;
+  CLI::App* command = nullptr;
 
   void add(CLI::App* command);
-  bool given() const { return !text.empty() || !file.empty() || !tokens.empty(); }
+  /// Both throw Error "usage.prompt": when no prompt was given, when it has no tokens.
+  void require() const;
   std::vector<int> ids(const Model& model) const;
 };
 
@@ -65,8 +67,8 @@ std::vector<int> parse_ids(const std::string& text);
 /// \n, \t, \\ and their kin, as a shell's printf reads them.
 std::string unescape(const std::string& text);
 
-/// What was wrong with the command line, for `at` or a subcommand of it.
-std::string describe(const CLI::App& at, const CLI::ParseError& e);
+/// What was wrong with the command line, of which `at` is the subcommand that was reached.
+std::string describe(const CLI::App& root, const CLI::App& at, const CLI::ParseError& e);
 
 /// Ctrl-C sets the flag; a second one ends the program at once.
 std::atomic<bool>& interrupt_flag();

@@ -72,17 +72,12 @@ void print_row(const Model& model, const Options& o, Value value, int64_t positi
 }
 
 void logits(const Options& o) {
-  if (!o.prompt.given()) {
-    throw Error({.code = "usage.prompt", .expected = "a prompt: -p TEXT, -f FILE or --tokens IDS", .found = "none"});
-  }
+  o.prompt.require();
   catch_interrupt();
   ProgressBar bar;
   const Model model(o.model.path(), o.model.options(bar.callback()));
   const Value value = find_value(model.program(), o.stop_after);
   const std::vector<int> ids = o.prompt.ids(model);
-  if (ids.empty()) {
-    throw Error({.code = "usage.prompt", .expected = "a prompt of at least one token", .found = "an empty one"});
-  }
   const auto runner = Runner::make(model, o.model.runner(&interrupt_flag()));
   std::vector<double> values;
   const int64_t size = model.program().shape(value).size();

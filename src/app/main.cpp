@@ -22,7 +22,7 @@ int usage_failure(const CLI::App& root, const CLI::ParseError& e) {
   std::fflush(stdout);
   const CLI::App* at = &root;
   for (const CLI::App* sub : root.get_subcommands()) at = sub;
-  fmt::print(stderr, "plumb: {} [usage]; see '{} --help'\n", describe(*at, e), at == &root ? "plumb" : "plumb " + at->get_name());
+  fmt::print(stderr, "plumb: {} [usage]; see '{} --help'\n", describe(root, *at, e), at == &root ? "plumb" : "plumb " + at->get_name());
   return kExitUsage;
 }
 

@@ -68,9 +68,7 @@ void warn_unused(const Model& model) {
 }
 
 void run(Options& o) {
-  if (!o.prompt.given()) {
-    throw Error({.code = "usage.prompt", .expected = "a prompt: -p TEXT, -f FILE or --tokens IDS", .found = "none"});
-  }
+  o.prompt.require();
   o.generate.sampler.chain = split(o.samplers, ';');
   check(o.generate.sampler);
   o.generate.sampler.seed = o.seed < 0 ? std::random_device()() : uint64_t(o.seed);
@@ -80,9 +78,6 @@ void run(Options& o) {
   const Model model(o.model.path(), o.model.options(bar.callback()));
   const auto runner = Runner::make(model, o.model.runner(&interrupt_flag()));
   std::vector<int> ids = o.prompt.ids(model);
-  if (ids.empty()) {
-    throw Error({.code = "usage.prompt", .expected = "a prompt of at least one token", .found = "an empty one"});
-  }
   if (!o.quiet) warn_unused(model);
   const Generated g = generate(*runner, model.tokenizer(), ids, o.generate, [&](std::string_view text) {
     bar.erase();

@@ -11,9 +11,12 @@
 
 namespace plumb {
 
-std::string describe(const CLI::App& at, const CLI::ParseError& e) {
-  if (e.get_name() != "ExtrasError" && e.get_name() != "RequiredError") return printable(e.what(), 400);
-  std::vector<std::string> unknown = at.remaining(), known;
+std::string describe(const CLI::App& root, const CLI::App& at, const CLI::ParseError& e) {
+  const int code = e.get_exit_code();  // the name may be that of the subcommand
+  if (code != int(CLI::ExitCodes::ExtrasError) && code != int(CLI::ExitCodes::RequiredError)) return printable(e.what(), 400);
+  std::vector<std::string> unknown = root.remaining(true), known;
+  // The value of an unknown flag is left over as well: name the flag.
+  std::stable_partition(unknown.begin(), unknown.end(), [](const std::string& u) { return u.starts_with('-'); });
   for (const CLI::Option* option : at.get_options()) {
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
     for (const std::string& name : option->get_snames()) known.push_back("-" + name);

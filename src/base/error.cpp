@@ -15,7 +15,7 @@ std::string place(const Where& w) {
     if (!s.empty()) s += ", ";
     s += part;
   };
-  if (!w.key.empty()) add("key " + printable(w.key));
+  if (!w.key.empty()) add((w.key[0] == '-' ? "" : "key ") + printable(w.key));  // a flag, or a key of the file
   if (!w.tensor.empty()) add("tensor " + printable(w.tensor));
   if (w.offset >= 0) add(fmt::format("byte {}", w.offset));
   return s;

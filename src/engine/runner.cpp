@@ -14,7 +14,9 @@ namespace {
 
 class CpuRunner : public Runner {
  public:
-  CpuRunner(const Model& model, const RunnerOptions& options) : Runner(model, options), cache_(model.program(), options.kv) {}
+  CpuRunner(const Model& model, const RunnerOptions& options) : Runner(model, options), cache_(model.program(), options.kv) {
+    model.weights();  // now, not when the first prompt waits
+  }
 
  private:
   struct Planned {

@@ -220,10 +220,11 @@ void Cutter::match(size_t step, const Piece& piece, Run& run) const {
                    .found = fmt::format("error {} of PCRE2 in step {}", found, step)});
     }
     const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(run.match.get());
-    PLUMB_CHECK(bounds[1] > bounds[0]);
-    if (bounds[0] > at) advance(at, bounds[0]);
-    advance(bounds[0], bounds[1]);
-    at = bounds[1];
+    const size_t begin = bounds[0], end = bounds[1];  // the steps below use the same vector
+    PLUMB_CHECK(end > begin);
+    if (begin > at) advance(at, begin);
+    advance(begin, end);
+    at = end;
   }
   if (at < subject.size()) advance(at, subject.size());
 }
