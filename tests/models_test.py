@@ -54,6 +54,13 @@ class SmallModels(unittest.TestCase):
         self.worst("fast - NumPy f64, rms", lambda c, path: h.relative_rms(
             h.logits(path, self.ids), h.oracle_logits(path, self.ids)), lambda c: fast_bound(c.n_layer, c.format))
 
+    def test_fast_with_float_weights_and_an_f32_cache_equals_numpy_within_1e_4(self):
+        for case, path in self.models:
+            if case.format in FLOAT_FORMATS:
+                with self.subTest(case.name):
+                    y = h.logits(path, self.ids, "-ctk", "f32", "-ctv", "f32")
+                    self.assertLessEqual(h.relative_max(y, h.oracle_logits(path, self.ids)), REF32)
+
     def test_the_two_oracles_agree_within_f32(self):
         worst = 0.0
         for case, path in self.models:
