@@ -24,7 +24,7 @@ sys.path[:0] = [str(HERE), str(ROOT / "scripts")]
 import fetch  # noqa: E402
 import make_models  # noqa: E402
 import numpy_model  # noqa: E402
-from weights import Weights  # noqa: E402
+from weights import Weights  # noqa: E402, F401
 
 PLUMB = os.environ.get("PLUMB") or str(ROOT / "build" / "release" / "plumb")
 CACHE = Path(os.environ.get("PLUMB_CACHE") or Path.home() / ".cache" / "plumb") / "oracle"
