@@ -1,5 +1,6 @@
 // The subcommands of `plumb`. Each add_* registers one with its flags; its callback does the work and throws
-// plumb::Error on failure. Only app/ prints, exits or reads the environment: standard output carries the result alone.
+// plumb::Error on failure. Only app/ prints, exits or reads the environment: standard output carries the
+// result alone.
 #pragma once
 
 namespace CLI {

@@ -1,6 +1,6 @@
-// The GGUF container: typed metadata and an index of tensors, over mapped bytes. It knows nothing of their meaning.
-// Specification: ggml/docs/gguf.md. Untrusted input: every refusal is a plumb::Error with code, offset, key or tensor,
-// what was expected and what was found.
+// The GGUF container: typed metadata and an index of tensors, over mapped bytes. It knows nothing of their
+// meaning. Specification: ggml/docs/gguf.md. Untrusted input: every refusal is a plumb::Error with code,
+// offset, key or tensor, what was expected and what was found.
 #pragma once
 
 #include <cstdint>
@@ -15,20 +15,19 @@
 
 namespace plumb {
 
-enum class GgufType : uint32_t {
-  u8 = 0, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64
-};
+enum class GgufType : uint32_t { u8 = 0, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
 
 const char* name(GgufType type);
 
-/// One metadata entry. Scalars and arrays alike are views into the file's bytes, already checked to lie inside.
+/// One metadata entry. Scalars and arrays alike are views into the file's bytes, already checked to lie
+/// inside.
 struct GgufValue {
   std::string_view key;
-  GgufType type = GgufType::u8;          // of the value, or of the elements when is_array
+  GgufType type = GgufType::u8;  // of the value, or of the elements when is_array
   bool is_array = false;
-  int64_t count = 1;                     // elements
-  int64_t offset = 0;                    // of the first element, in the first file
-  std::span<const uint8_t> bytes = {};   // the elements as stored, unaligned little-endian
+  int64_t count = 1;                    // elements
+  int64_t offset = 0;                   // of the first element, in the first file
+  std::span<const uint8_t> bytes = {};  // the elements as stored, unaligned little-endian
 };
 
 struct GgufTensor {
@@ -48,28 +47,35 @@ struct GgufTensor {
 
 class Gguf {
  public:
-  /// Maps the file, and its other parts when it is the first of a split model (-00001-of-0000N). Throws Error.
+  /// Maps the file, and its other parts when it is the first of a split model (-00001-of-0000N). Throws
+  /// Error.
   static Gguf open(const std::string& path);
 
-  /// Reads one file from memory that outlives the result; `name` stands in messages. Tensors must lie inside. Throws.
+  /// Reads one file from memory that outlives the result; `name` stands in messages. Tensors must lie inside.
+  /// Throws.
   static Gguf parse(std::span<const uint8_t> bytes, const std::string& name);
+
+  /// The same for all parts of a split model, in order. Throws Error.
+  static Gguf parse(std::span<const std::span<const uint8_t>> parts, std::span<const std::string> names);
 
   Gguf(Gguf&&) noexcept;
   Gguf& operator=(Gguf&&) noexcept;
   ~Gguf();
 
-  const std::string& path() const;       // as given to open, or the name given to parse
-  uint32_t version() const;              // 2 or 3
+  const std::string& path() const;                // as given to open, or the name given to parse
+  const std::vector<std::string>& files() const;  // of all parts; GgufTensor::file counts them
+  uint32_t version() const;                       // 2 or 3
   uint64_t alignment() const;
-  int64_t file_bytes() const;            // of all parts together
+  int64_t file_bytes() const;                   // of all parts together
   std::span<const GgufValue> values() const;    // in file order
   std::span<const GgufTensor> tensors() const;  // in file order, all parts
 
   const GgufValue* find(std::string_view key) const;
   const GgufTensor* find_tensor(std::string_view name) const;
 
-  // Typed access. An absent key gives nullopt; a value of another type or outside [min, max] throws. Integers of every
-  // width and sign are accepted where their value fits; reals accept f32 and f64; nothing else is converted.
+  // Typed access. An absent key gives nullopt; a value of another type or outside [min, max] throws. Integers
+  // of every width and sign are accepted where their value fits; reals accept f32 and f64; nothing else is
+  // converted.
   std::optional<int64_t> integer(std::string_view key, int64_t min, int64_t max) const;
   std::optional<double> real(std::string_view key, double min, double max) const;
   std::optional<bool> flag(std::string_view key) const;
@@ -83,7 +89,8 @@ class Gguf {
   [[noreturn]] void missing(std::string_view key, std::string_view what) const;
 
   /// For callers that judge a value: throws with the key's offset.
-  [[noreturn]] void refuse(std::string_view key, std::string code, std::string expected, std::string found) const;
+  [[noreturn]] void refuse(std::string_view key, std::string code, std::string expected,
+                           std::string found) const;
 
  private:
   struct State;

@@ -1,8 +1,8 @@
 // The stored number formats of GGUF ("ggml types"): ids, block sizes, and the decoder of each.
 //
-// A tensor row is a sequence of blocks; a block holds `block` weights in `bytes` bytes. The meaning of the bytes of
-// each format stands in quant/<format>.h; its specification is the struct of the same name in ggml-common.h and the
-// `gguf` Python package (quants.py), against which the tests compare bit for bit.
+// A tensor row is a sequence of blocks; a block holds `block` weights in `bytes` bytes. The meaning of the
+// bytes of each format stands in quant/<format>.h; its specification is the struct of the same name in
+// ggml-common.h and the `gguf` Python package (quants.py), against which the tests compare bit for bit.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,8 @@ inline int64_t row_bytes(Format format, int64_t n) {
   return n / f.block * f.bytes;
 }
 
-/// Decodes n weights (a multiple of the block size) from `bytes` into `out`, in f32. F64 is rounded to nearest.
+/// Decodes n weights (a multiple of the block size) from `bytes` into `out`, in f32. F64 is rounded to
+/// nearest.
 void decode(Format format, const uint8_t* bytes, int64_t n, float* out);
 
 }  // namespace plumb

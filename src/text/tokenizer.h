@@ -11,7 +11,15 @@
 namespace plumb {
 
 /// tokenizer.ggml.token_type
-enum class TokenType { undefined = 0, normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+enum class TokenType {
+  undefined = 0,
+  normal = 1,
+  unknown = 2,
+  control = 3,
+  user_defined = 4,
+  unused = 5,
+  byte = 6
+};
 
 struct EncodeOptions {
   bool add_special = true;     // BOS and EOS as the model's metadata asks
@@ -26,8 +34,8 @@ struct TokenSpan {
 
 class Tokenizer {
  public:
-  /// Reads tokenizer.ggml.*; throws Error for an unknown model or pre-tokenizer (listing those supported) and for any
-  /// inconsistency. Keeps views into the file, which must outlive it.
+  /// Reads tokenizer.ggml.*; throws Error for an unknown model or pre-tokenizer (listing those supported) and
+  /// for any inconsistency. Keeps views into the file, which must outlive it.
   static Tokenizer load(const Gguf& file);
 
   Tokenizer(Tokenizer&&) noexcept;
@@ -45,17 +53,22 @@ class Tokenizer {
   int padding() const;
   bool adds_bos() const;
   bool adds_eos() const;
-  bool is_end_of_generation(int id) const;  // eos, eot, eom and their textual kin (<|im_end|>, <end_of_turn>, ...)
+  bool is_end_of_generation(
+      int id) const;  // eos, eot, eom and their textual kin (<|im_end|>, <end_of_turn>, ...)
 
   TokenType type(int id) const;
   float score(int id) const;
   std::string_view token(int id) const;  // as stored in the file
 
-  /// Any bytes are accepted: invalid UTF-8 becomes byte tokens or U+FFFD as llama.cpp does. Linear in text.size().
+  /// Any bytes are accepted: invalid UTF-8 becomes byte tokens or U+FFFD as llama.cpp does. Linear in
+  /// text.size().
   std::vector<int> encode(std::string_view text, EncodeOptions options = {}) const;
 
-  /// The bytes that the token stands for. Control tokens give "" unless `special`. Any id is accepted: one outside the
-  /// vocabulary throws Error "tokenizer.id".
+  /// The same with each token's place in the text. Bytes that no token stands for lie between spans.
+  std::vector<TokenSpan> encode_spans(std::string_view text, EncodeOptions options = {}) const;
+
+  /// The bytes that the token stands for. Control tokens give "" unless `special`. Any id is accepted: one
+  /// outside the vocabulary throws Error "tokenizer.id".
   std::string piece(int id, bool special = false) const;
 
   /// Text of all ids; removes the leading space that encode added where the model asks for it.
@@ -68,13 +81,14 @@ class Tokenizer {
   std::unique_ptr<State> state_;
 };
 
-/// Text as it streams: holds back bytes of an unfinished UTF-8 character, so that every piece given out is whole.
+/// Text as it streams: holds back bytes of an unfinished UTF-8 character, so that every piece given out is
+/// whole.
 class Detokenizer {
  public:
   explicit Detokenizer(const Tokenizer& tokenizer, bool special = false);
 
-  /// The text that is complete after this token; may be empty. Bytes that can never become valid UTF-8 are given out as
-  /// U+FFFD, so the result is always valid UTF-8.
+  /// The text that is complete after this token; may be empty. Bytes that can never become valid UTF-8 are
+  /// given out as U+FFFD, so the result is always valid UTF-8.
   std::string push(int id);
 
   /// What is still held back, as U+FFFD where incomplete.

@@ -1,0 +1,13 @@
+// Exit statuses of the running verbs, from the code of the error that ended them.
+#pragma once
+
+#include <string_view>
+
+namespace plumb {
+
+constexpr int kExitFailure = 1, kExitModel = 2, kExitUsage = 4, kExitFile = 5, kExitOutput = 6, kExitMemory = 7,
+              kExitNonfinite = 8, kExitInterrupted = 130;
+
+int exit_code(std::string_view error_code);
+
+}  // namespace plumb

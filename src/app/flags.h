@@ -1,0 +1,82 @@
+// Flags in llama.cpp's spelling, each also settable by PLUMB_ARG_<NAME>, and those that all running verbs share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/model.h"
+#include "engine/runner.h"
+
+namespace plumb {
+
+/// "--top-k,-k" -> "PLUMB_ARG_TOP_K", from the first long name.
+std::string environment_name(const std::string& names);
+
+template <class T>
+CLI::Option* flag(CLI::App* command, const std::string& names, T& value, const std::string& help) {
+  CLI::Option* option = nullptr;
+  if constexpr (std::is_same_v<T, bool>) {
+    option = command->add_flag(names, value, help);
+  } else {
+    option = command->add_option(names, value, help);
+  }
+  return option->envname(environment_name(names));
+}
+
+/// CLI11 knows no short names of several letters: turns -ub, -ctk, -ngl and their kin into their long names.
+std::vector<std::string> expand_short_names(int argc, char** argv);
+
+/// Model, threads, context and arithmetic.
+struct ModelFlags {
+  std::string model;
+  std::string models_dir;
+  std::string isa;
+  std::string arith = "fast";
+  std::string cache_type_k = "f16", cache_type_v = "f16";
+  int threads = 0;
+  int ctx_size = 0;
+  int ubatch_size = 512;
+  bool no_fusion = false;
+
+  void add(CLI::App* command);
+  /// The file asked for, or the default model of the model folder; throws Error "model.none" saying how to get one.
+  std::string path() const;
+  ModelOptions options(Progress progress) const;
+  RunnerOptions runner(std::atomic<bool>* cancel) const;
+};
+
+/// A prompt as text, file or token ids.
+struct PromptFlags {
+  std::string text, file, tokens;
+  bool escape = true;
+  bool no_bos = false;
+  bool parse_special = false;
+
+  void add(CLI::App* command);
+  bool given() const { return !text.empty() || !file.empty() || !tokens.empty(); }
+  std::vector<int> ids(const Model& model) const;
+};
+
+/// "1,2, 3" -> ids; throws Error "usage.tokens".
+std::vector<int> parse_ids(const std::string& text);
+
+/// \n, \t, \\ and their kin, as a shell's printf reads them.
+std::string unescape(const std::string& text);
+
+/// What was wrong with the command line, for `at` or a subcommand of it.
+std::string describe(const CLI::App& at, const CLI::ParseError& e);
+
+/// Ctrl-C sets the flag; a second one ends the program at once.
+std::atomic<bool>& interrupt_flag();
+void catch_interrupt();
+/// A model file that shrinks while it is mapped ends the program with a sentence and status 5.
+void catch_lost_file();
+
+/// Writes to standard output; throws Error "output.write" when that fails.
+void print_out(std::string_view text);
+/// Hands everything to the system; throws as print_out.
+void flush_out();
+
+}  // namespace plumb

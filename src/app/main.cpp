@@ -1,0 +1,60 @@
+// plumb: subcommands; errors become messages and exit codes.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <new>
+
+#include "app/command.h"
+#include "app/exit_codes.h"
+#include "app/flags.h"
+#include "base/error.h"
+
+namespace plumb {
+namespace {
+
+// Registered in the order of the help text.
+constexpr void (*kCommands[])(CLI::App&) = {add_run, add_logits, add_inspect, add_show};
+
+int usage_failure(const CLI::App& root, const CLI::ParseError& e) {
+  if (e.get_exit_code() == 0) return root.exit(e);  // --help, --version
+  std::fflush(stdout);
+  const CLI::App* at = &root;
+  for (const CLI::App* sub : root.get_subcommands()) at = sub;
+  fmt::print(stderr, "plumb: {} [usage]; see '{} --help'\n", describe(*at, e), at == &root ? "plumb" : "plumb " + at->get_name());
+  return kExitUsage;
+}
+
+int run(int argc, char** argv) {
+  CLI::App root("Runs GGUF language models, and shows whether an engine computes what it should.", "plumb");
+  root.set_version_flag("--version", "plumb " PLUMB_VERSION);
+  root.require_subcommand(1);
+  for (auto add : kCommands) add(root);
+  try {
+    std::vector<std::string> arguments = expand_short_names(argc, argv);
+    std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+    root.parse(std::move(arguments));
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    return usage_failure(root, e);
+  } catch (const Error& e) {
+    std::fflush(stdout);
+    if (e.code() != "run.cancelled") fmt::print(stderr, "plumb: {}\n", e.what());
+    return exit_code(e.code());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "plumb: out of memory [memory.allocate]\n");
+    return kExitMemory;
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "plumb: {} [internal]\n", e.what());
+    return kExitFailure;
+  }
+}
+
+}  // namespace
+}  // namespace plumb
+
+int main(int argc, char** argv) {
+  plumb::catch_lost_file();
+  return plumb::run(argc, argv);
+}

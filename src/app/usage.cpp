@@ -1,0 +1,43 @@
+// What was wrong with a command line, in words a person can use.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "app/exit_codes.h"
+#include "app/flags.h"
+#include "app/nearest.h"
+#include "base/error.h"
+
+namespace plumb {
+
+std::string describe(const CLI::App& at, const CLI::ParseError& e) {
+  if (e.get_name() != "ExtrasError" && e.get_name() != "RequiredError") return printable(e.what(), 400);
+  std::vector<std::string> unknown = at.remaining(), known;
+  for (const CLI::Option* option : at.get_options()) {
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+    for (const std::string& name : option->get_snames()) known.push_back("-" + name);
+  }
+  for (const CLI::App* sub : at.get_subcommands([](const CLI::App*) { return true; })) known.push_back(sub->get_name());
+  if (unknown.empty()) {
+    return at.get_subcommands([](const CLI::App*) { return true; }).empty() ? printable(e.what(), 400)
+                                                                            : "expected a command, such as run";
+  }
+  const std::vector<std::string> near = nearest(unknown.front(), known, 1);
+  std::string text = fmt::format("{} is not known here", printable(unknown.front()));
+  if (!near.empty()) text += fmt::format("; did you mean {}?", near.front());
+  return text;
+}
+
+int exit_code(std::string_view code) {
+  const auto starts = [&](std::string_view prefix) { return code.substr(0, prefix.size()) == prefix; };
+  if (code == "run.cancelled") return kExitInterrupted;
+  if (starts("usage.") || starts("sampler.") || starts("token.") || starts("context.")) return kExitUsage;
+  if (code == "file.write" || starts("output.")) return kExitOutput;
+  if (starts("gguf.") || starts("model.") || starts("tokenizer.") || starts("file.")) return kExitModel;
+  if (starts("memory.")) return kExitMemory;
+  if (starts("numeric.")) return kExitNonfinite;
+  return kExitFailure;
+}
+
+}  // namespace plumb

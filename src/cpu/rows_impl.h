@@ -1,0 +1,146 @@
+// Operations on rows and heads, for every instruction set V: norms, rope, activations, quantisation.
+#pragma once
+
+#include <cmath>
+
+#include "cpu/kernels.h"
+#include "cpu/simd/math.h"
+
+namespace plumb {
+namespace {
+
+/// A = max |x| over 32 elements; all zero below 2^-100; else s = A / 127, r = 127 / A, q = nearest even of x r.
+template <class V>
+void quantise(const float* x, const X8& out, int columns, int n, int t, int block, int blocks, FaultFlag* fault) noexcept {
+  const TokenTile tile = token_tile_of(n, t);
+  const int j = t - tile.first, stride = tile.count;
+  int8_t* codes = out.codes + int64_t(tile.first) * columns + j * 4;
+  float* scales = out.scales + int64_t(tile.first) * (columns / 32) + j;
+  int32_t* sums = out.sums + int64_t(tile.first) * (columns / 16) + j;
+  for (int b = block; b < block + blocks; ++b, x += 32) {
+    const typename V::F x0 = V::load(x), x1 = V::load(x + 16);
+    const typename V::I magnitude = V::set1i(0x7fffffff);
+    const int32_t bits = V::max_lane(V::maxi(V::andi(V::bits(x0), magnitude), V::andi(V::bits(x1), magnitude)));
+    float largest;
+    std::memcpy(&largest, &bits, 4);
+    float s = 0, r = 0;
+    if (bits >= 0x7f800000) {
+      fault->store(true, std::memory_order_relaxed);
+      int8_t zeros[4] = {};
+      for (int g = 0; g < 8; ++g) std::memcpy(codes + int64_t(b * 8 + g) * stride * 4, zeros, 4);
+      scales[b * stride] = 0;
+      sums[2 * b * stride] = sums[(2 * b + 1) * stride] = 0;
+      continue;
+    }
+    if (largest >= 0x1p-100f) s = largest / 127, r = 127 / largest;
+    const typename V::I q0 = V::to_int(V::mul(x0, V::set1(r))), q1 = V::to_int(V::mul(x1, V::set1(r)));
+    int8_t q[32];
+    V::store_i8(q, q0), V::store_i8(q + 16, q1);
+    for (int g = 0; g < 8; ++g) std::memcpy(codes + int64_t(b * 8 + g) * stride * 4, q + 4 * g, 4);
+    scales[b * stride] = s;
+    sums[2 * b * stride] = V::sum(q0), sums[(2 * b + 1) * stride] = V::sum(q1);
+  }
+}
+
+/// y = x r g with r = 1 / sqrt(mean(x^2) + eps).
+template <class V>
+void rms_norm(const float* x, const float* g, int n, float eps, float* y) {
+  const float r = 1 / __builtin_sqrtf(sum_of_squares<V>(x, n) / float(n) + eps);
+  int k = 0;
+  for (; k + 16 <= n; k += 16) V::store(y + k, V::mul(V::mul(V::load(x + k), V::set1(r)), V::load(g + k)));
+  for (; k < n; ++k) y[k] = x[k] * r * g[k];
+}
+
+template <class V>
+void row(const RowArgs& a, int row_in, int row_out, int n_out) noexcept {
+  const int size = a.heads * a.dim;
+  // Whatever form is wanted, the row passes through f32: the out buffer, the sum, or a few KB that stay in L1.
+  const float* x = a.x + row_in * a.x_stride;
+  float* out = a.out.f32 + row_out * a.out.stride;
+  float* work = a.sum ? a.sum + row_in * a.sum_stride : out;
+  if (a.scale != 1) {
+    for (int k = 0; k < size; ++k) work[k] = x[k] * float(a.scale);
+    x = work;
+  }
+  if (a.post) rms_norm<V>(x, a.post, size, a.post_eps, work), x = work;
+  if (a.residual) {
+    const float* r = a.residual + row_in * a.residual_stride;
+    for (int k = 0; k < size; ++k) work[k] = r[k] + x[k];
+    x = work;
+  }
+  if (a.norm) {
+    for (int h = 0; h < a.heads; ++h) rms_norm<V>(x + h * a.dim, a.norm, a.dim, a.eps, out + h * a.dim);
+  }
+  if (a.out.has_x8()) quantise<V>(out, a.out.x8, size, n_out, row_out, 0, size / 32, a.fault);
+}
+
+/// y_a = x_a c - x_b s, y_b = x_a s + x_b c: a product and an fma each.
+inline void turn(float* a, float* b, float c, float s) {
+  const float xa = *a, xb = *b;
+  *a = __builtin_fmaf(xa, c, -(xb * s));
+  *b = __builtin_fmaf(xa, s, xb * c);
+}
+
+template <class V>
+void head(const HeadArgs& a) noexcept {
+  for (int h = 0; h < a.heads; ++h) {
+    const float* x = a.x + h * a.dim;
+    float* y = a.y + h * a.dim;
+    if (a.norm) {
+      rms_norm<V>(x, a.norm, a.dim, a.eps, y);
+    } else if (x != y) {
+      std::memcpy(y, x, size_t(a.dim) * 4);
+    }
+    if (!a.cosine) continue;
+    const int half = a.dims / 2;
+    if (a.style == RopeStyle::half) {
+      for (int i = 0; i < half; ++i) turn(y + i, y + i + half, a.cosine[i], a.sine[i]);
+    } else {
+      for (int i = 0; i < half; ++i) turn(y + 2 * i, y + 2 * i + 1, a.cosine[i], a.sine[i]);
+    }
+  }
+}
+
+template <class V>
+void store_kv(KvType type, uint8_t* to, int64_t step, const float* x, int dim) {
+  uint16_t h[16];
+  for (int k = 0; k < dim; k += 16) {
+    float part[16] = {};
+    const int count = dim - k < 16 ? dim - k : 16;
+    std::memcpy(part, x + k, size_t(count) * 4);
+    if (type == KvType::f16) V::to_half(h, V::load(part));
+    for (int i = 0; i < count; ++i) {
+      if (type == KvType::f16) {
+        std::memcpy(to + (k + i) * step * 2, h + i, 2);
+      } else {
+        std::memcpy(to + (k + i) * step * 4, part + i, 4);
+      }
+    }
+  }
+}
+
+template <class V>
+void store_k(const KvHead& kv, int pos, const float* k) noexcept {
+  const int in_chunk = pos % kChunk;
+  const int64_t at = int64_t(in_chunk / 16) * 16 * kv.dim + in_chunk % 16;
+  store_kv<V>(kv.type, kv.k(pos / kChunk) + at * kv_element_bytes(kv.type), 16, k, kv.dim);
+}
+
+template <class V>
+void store_v(const KvHead& kv, int pos, const float* v) noexcept {
+  const int64_t at = int64_t(pos % kChunk) * kv_dim(kv.dim);
+  store_kv<V>(kv.type, kv.v(pos / kChunk) + at * kv_element_bytes(kv.type), 1, v, kv.dim);
+}
+
+template <class V>
+void glu(Act act, const float* gate, const float* up, float* y, int n) noexcept {
+  for (int k = 0; k < n; k += 16) V::store(y + k, V::mul(activate<V>(act, V::load(gate + k)), V::load(up + k)));
+}
+
+template <class V>
+void add(const float* a, const float* b, float* y, int n) noexcept {
+  for (int k = 0; k < n; k += 16) V::store(y + k, V::add(V::load(a + k), V::load(b + k)));
+}
+
+}  // namespace
+}  // namespace plumb

@@ -1,0 +1,180 @@
+#include "cpu/steps.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/linear/linear.h"
+
+namespace plumb {
+namespace {
+
+template <class... F>
+struct Overload : F... {
+  using F::operator()...;
+};
+
+int groups_of(const WeightRef& w) { return int((w.rows + 31) / 32 * 2); }  // of 16 rows, in pairs
+
+}  // namespace
+
+Rows Steps::rows(Value v, bool wanted) const {
+  Rows r;
+  const Placement& at = plan.places[size_t(v)];
+  const int size = p.shape(v).size();
+  r.stride = row_stride(size);
+  if (at.f32 >= 0) r.f32 = reinterpret_cast<float*>(arena.data() + at.f32);
+  if (at.x8 >= 0) r.x8 = X8(arena.data() + at.x8, wanted ? plan.max_wanted : plan.max_tokens, size);
+  return r;
+}
+
+const float* Steps::f32(Value v) const {
+  return v < 0 ? nullptr : reinterpret_cast<const float*>(arena.data() + plan.places[size_t(v)].f32);
+}
+
+int Steps::attention_tokens(const Program& p, const AttentionStep& s) {
+  return std::max(1, 8 / (p.shape(s.q).heads / p.shape(s.k).heads));
+}
+
+// Groups of 16 rows per unit: about 64 KB of weights for few tokens, 32 rows for many; an even number.
+int Steps::unit_groups(const LinearStep& s, bool wanted) const {
+  if (n(wanted) > kTokenTile) return 2;
+  const WeightRef& w = p.weights[size_t(s.parts[0].w)];
+  const int64_t bytes = std::max<int64_t>(1, 16 * row_bytes(w.format, w.columns));
+  return int(std::clamp<int64_t>((1 << 16) / bytes, 2, kUnitRows / 16)) / 2 * 2;
+}
+
+int Steps::count(const Step& step) const {
+  const int tokens = n(step.wanted);
+  return std::visit(Overload{
+                        [&](const LinearStep& s) {
+                          const int per_unit = unit_groups(s, step.wanted);
+                          int units = 0;
+                          for (const LinearStep::Part& part : s.parts) {
+                            const int groups = groups_of(p.weights[size_t(part.w)]);
+                            units += (groups + per_unit - 1) / per_unit;
+                            if (s.glu >= 0) break;  // both parts of a unit at once
+                          }
+                          return units;
+                        },
+                        [&](const AttentionStep& s) {
+                          const int tile = attention_tokens(p, s);
+                          return (tokens + tile - 1) / tile * p.shape(s.k).heads;
+                        },
+                        [&](const auto&) { return tokens; },
+                    },
+                    step.what);
+}
+
+int Steps::units(size_t i) const { return count(plan.steps[i]); }
+
+void Steps::run(size_t i, int unit, int thread) {
+  const Step& step = plan.steps[i];
+  const Unit u{i, unit, scratch.data() + thread * scratch_stride, step.wanted};
+  std::visit([&](const auto& s) { (*this)(s, u); }, step.what);
+}
+
+void Steps::operator()(const RopeTableStep& s, const Unit& u) {
+  const int half = s.rope.dims / 2;
+  float* cosine = table(s.table) + int64_t(u.index) * s.rope.dims;
+  rope_row(frequencies[size_t(s.table)], batch->positions[size_t(u.index)], cosine, cosine + half);
+}
+
+void Steps::operator()(const EmbedStep& s, const Unit& u) {
+  const WeightRef& w = p.weights[size_t(s.table)];
+  const Rows out = rows(s.out, false);
+  float* y = out.f32 + u.index * out.stride;
+  decode(w.format, w.data + batch->tokens[size_t(u.index)] * row_bytes(w.format, w.columns), w.columns, y);
+  if (s.scale == 1) return;
+  const float scale = float(s.scale);
+  for (int64_t i = 0; i < w.columns; ++i) y[i] *= scale;
+}
+
+void Steps::operator()(const RowStep& s, const Unit& u) {
+  const Shape shape = p.shape(s.out);
+  RowArgs a{};
+  a.x = f32(s.x), a.x_stride = stride(s.x), a.scale = s.scale;
+  a.post = weights.vector(s.post), a.post_eps = s.post_eps;
+  a.residual = f32(s.residual), a.residual_stride = stride(s.residual);
+  if (s.sum >= 0 && plan.places[size_t(s.sum)].f32 >= 0) a.sum = rows(s.sum, u.wanted).f32, a.sum_stride = stride(s.sum);
+  a.norm = weights.vector(s.norm), a.eps = s.eps;
+  a.out = rows(s.out, u.wanted);
+  if (!a.out.f32) a.out.f32 = reinterpret_cast<float*>(u.scratch), a.out.stride = 0;
+  // A value with heads is normalised head by head; a plain row has one.
+  a.heads = s.norm >= 0 ? shape.heads : 1, a.dim = shape.size() / a.heads;
+  a.fault = &faults[u.step];
+  const int row_in = u.wanted ? batch->wanted[size_t(u.index)] : u.index;
+  k.row(a, row_in, u.index, n(u.wanted));
+}
+
+void Steps::operator()(const HeadsStep& s, const Unit& u) {
+  const size_t t = size_t(u.index);
+  for (const HeadsStep::Part& part : s.parts) {
+    const Shape shape = p.shape(part.out);
+    const float* x = f32(part.x) + u.index * stride(part.x);
+    const float* y = x;
+    if (part.out != part.x) {
+      HeadArgs a{};
+      const float* out = plan.places[size_t(part.out)].f32 >= 0 ? f32(part.out) + u.index * stride(part.out) : nullptr;
+      a.x = x, a.y = out ? const_cast<float*>(out) : reinterpret_cast<float*>(u.scratch);
+      a.norm = weights.vector(part.norm), a.eps = part.eps;
+      if (part.table >= 0) {
+        a.cosine = table(part.table) + u.index * part.dims;
+        a.sine = a.cosine + part.dims / 2;
+      }
+      a.style = part.style, a.dims = part.dims, a.heads = shape.heads, a.dim = shape.dim;
+      k.head(a);
+      y = a.y;
+    }
+    if (part.store == HeadsStep::Store::none) continue;
+    for (int h = 0; h < shape.heads; ++h) {
+      const KvHead kv = batch->caches[t]->head(s.layer, h);
+      (part.store == HeadsStep::Store::k ? k.store_k : k.store_v)(kv, batch->positions[t], y + h * shape.dim);
+    }
+  }
+}
+
+void Steps::attend(const AttentionStep& s, const Unit& u, int kv_head, int first, int count, float* out, int64_t out_stride) {
+  const Shape q = p.shape(s.q), kv = p.shape(s.k);
+  const int group = q.heads / kv.heads;
+  const KvHead head = batch->caches[size_t(first)]->head(s.attention.layer, kv_head);
+  AttentionArgs a{};
+  a.q = f32(s.q) + first * stride(s.q) + kv_head * group * q.dim, a.q_stride = stride(s.q);
+  a.tokens = count, a.group = group, a.dim = q.dim;
+  a.first_pos = batch->positions[size_t(first)], a.window = s.attention.window, a.scale = s.attention.scale;
+  a.kv = &head, a.out = out, a.out_stride = out_stride, a.scratch = u.scratch;
+  k.attention(a);
+}
+
+void Steps::operator()(const AttentionStep& s, const Unit& u) {
+  const Shape q = p.shape(s.q), kv = p.shape(s.k);
+  const int tile = attention_tokens(p, s), kv_head = u.index % kv.heads, first = u.index / kv.heads * tile;
+  const int last = std::min(first + tile, n(false)), width = q.heads / kv.heads * q.dim, column = kv_head * width;
+  const Rows out = rows(s.out, false);
+  // Where only int8 is needed, the heads pass through scratch.
+  float* y = out.f32 ? out.f32 + first * out.stride + column
+                     : reinterpret_cast<float*>(u.scratch + attention_scratch_bytes(kv.dim));
+  const int64_t y_stride = out.f32 ? out.stride : width;
+  for (int t = first; t < last;) {  // consecutive tokens of one sequence at a time
+    int end = t + 1;
+    while (end < last && batch->caches[size_t(end)] == batch->caches[size_t(t)]) ++end;
+    attend(s, u, kv_head, t, end - t, y + (t - first) * y_stride, y_stride);
+    t = end;
+  }
+  if (!out.has_x8()) return;
+  for (int t = first; t < last; ++t) {
+    k.quantise(y + (t - first) * y_stride, out.x8, q.size(), n(false), t, column / 32, width / 32, &faults[u.step]);
+  }
+}
+
+void Steps::operator()(const GluStep& s, const Unit& u) {
+  const int64_t at = u.index * stride(s.out);
+  k.glu(s.act, f32(s.gate) + at, f32(s.up) + at, rows(s.out, false).f32 + at, int(stride(s.out)));
+}
+
+void Steps::operator()(const QuantiseStep& s, const Unit& u) {
+  const int size = p.shape(s.x).size();
+  const Rows r = rows(s.x, u.wanted);
+  k.quantise(r.f32 + u.index * r.stride, r.x8, size, n(u.wanted), u.index, 0, size / 32, &faults[u.step]);
+}
+
+}  // namespace plumb

@@ -1,0 +1,69 @@
+// The steps of a Plan on the CPU: how each is cut into units and which kernels a unit calls.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+
+#include "cpu/executor.h"
+
+namespace plumb {
+
+struct Steps {
+  static constexpr int kUnitRows = 512;  // at most, of a matrix, for up to kTokenTile tokens; 32 rows for more
+
+  /// Floats of one result of a unit in scratch.
+  static int64_t work_floats(const Plan& plan) { return std::max(kTokenTile * kUnitRows, plan.max_tokens * 32); }
+
+  Steps(const Plan& plan_, const CpuWeights& weights_, const Kernels& kernels_, Pool& pool_)
+      : plan(plan_), p(*plan_.program), weights(weights_), k(kernels_), pool(pool_) {}
+
+  /// Units of work of step i for the current batch; from shapes only.
+  int units(size_t i) const;
+  void run(size_t i, int unit, int thread);
+
+  /// Tokens that one attention unit takes: as many as fill the kernel's rows.
+  static int attention_tokens(const Program& p, const AttentionStep& s);
+
+  const Plan& plan;
+  const Program& p;
+  const CpuWeights& weights;
+  const Kernels& k;
+  Pool& pool;
+  const Batch* batch = nullptr;
+  Buffer arena, scratch;
+  int64_t scratch_stride = 0;
+  std::vector<RopeFrequencies> frequencies;
+  std::unique_ptr<FaultFlag[]> faults;  // by step
+
+ private:
+  struct Unit {  // what a step's function needs to know besides its own fields
+    size_t step;
+    int index;
+    uint8_t* scratch;
+    bool wanted;
+  };
+  int n(bool wanted) const { return int(wanted ? batch->wanted.size() : batch->tokens.size()); }
+  Rows rows(Value v, bool wanted) const;
+  const float* f32(Value v) const;
+  float* table(int t) const { return reinterpret_cast<float*>(arena.data() + plan.tables[size_t(t)]); }
+  int64_t stride(Value v) const { return v < 0 ? 0 : row_stride(p.shape(v).size()); }
+
+  int unit_groups(const LinearStep& s, bool wanted) const;
+  int count(const Step& step) const;
+
+  void operator()(const RopeTableStep& s, const Unit& u);
+  void operator()(const EmbedStep& s, const Unit& u);
+  void operator()(const RowStep& s, const Unit& u);
+  void operator()(const LinearStep& s, const Unit& u);
+  void operator()(const HeadsStep& s, const Unit& u);
+  void operator()(const AttentionStep& s, const Unit& u);
+  void operator()(const GluStep& s, const Unit& u);
+  void operator()(const QuantiseStep& s, const Unit& u);
+
+  void matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, int first_group, int groups, float* y,
+              int64_t y_stride);
+  void decoded_matmul(const WeightRef& w, MatmulArgs a, int first_row);
+  void attend(const AttentionStep& s, const Unit& u, int kv_head, int first, int count, float* out, int64_t out_stride);
+};
+
+}  // namespace plumb

@@ -1,0 +1,50 @@
+// A loaded model: the file, its Program, its tokenizer, and the threads and weights that run it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/isa.h"
+#include "base/pool.h"
+#include "cpu/weights.h"
+#include "gguf/gguf.h"
+#include "program/program.h"
+#include "text/tokenizer.h"
+
+namespace plumb {
+
+/// What is being done and how much of it, 0 to 1.
+using Progress = std::function<void(const char* what, double share)>;
+
+struct ModelOptions {
+  int threads = 1;
+  Isa isa = best_isa();
+  Progress progress = [](const char*, double) {};
+};
+
+class Model {
+ public:
+  /// Throws Error for whatever is wrong with the file. Weights are made ready when weights() is first called.
+  Model(const std::string& path, ModelOptions options);
+
+  const Gguf& file() const { return file_; }
+  const Program& program() const { return program_; }
+  /// Loaded when first asked for, so that a model with a tokenizer that we lack can still be run on token ids.
+  const Tokenizer& tokenizer() const;
+  const CpuWeights& weights() const;
+  Pool& pool() const { return *pool_; }
+  Isa isa() const { return options_.isa; }
+  const Progress& progress() const { return options_.progress; }
+  int n_vocab() const { return program_.shape(program_.output).size(); }
+
+ private:
+  ModelOptions options_;
+  Gguf file_;
+  Program program_;
+  std::unique_ptr<Pool> pool_;
+  mutable std::unique_ptr<Tokenizer> tokenizer_;
+  mutable std::unique_ptr<CpuWeights> weights_;
+};
+
+}  // namespace plumb

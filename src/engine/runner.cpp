@@ -1,0 +1,163 @@
+#include "engine/runner.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "cpu/executor.h"
+#include "program/reference.h"
+
+namespace plumb {
+namespace {
+
+class CpuRunner : public Runner {
+ public:
+  CpuRunner(const Model& model, const RunnerOptions& options) : Runner(model, options), cache_(model.program(), options.kv) {}
+
+ private:
+  struct Planned {
+    Plan plan;
+    std::unique_ptr<CpuExecutor> executor;
+  };
+
+  void bind(Planned& p) const {
+    p.executor = std::make_unique<CpuExecutor>(p.plan, model_.weights(), model_.isa(), model_.pool());
+  }
+
+  void run(CpuExecutor& executor, std::span<const int> tokens, std::span<const int> wanted) {
+    cache_.reserve(length_ + int64_t(tokens.size()));
+    std::vector<int> positions(tokens.size());
+    std::iota(positions.begin(), positions.end(), int(length_));
+    const std::vector<KvCache*> caches(tokens.size(), &cache_);
+    executor.run({tokens, positions, caches, wanted});
+  }
+
+  std::span<const float> decode_piece(std::span<const int> tokens, bool last) override {
+    if (!decode_.executor) {
+      decode_.plan = make_plan(model_.program(), {.max_tokens = options_.n_ubatch, .fuse = options_.fuse});
+      bind(decode_);
+    }
+    const int row = int(tokens.size()) - 1;
+    run(*decode_.executor, tokens, last ? std::span(&row, 1) : std::span<const int>());
+    if (!last) return {};
+    return decode_.executor->row(model_.program().output, 0);
+  }
+
+  void observe_piece(std::span<const int> tokens, Value value, const See& see) override {
+    if (observed_ != value) {
+      observe_ = {};
+      observe_.plan = make_plan(model_.program(), {.max_tokens = observe_most_, .all_rows = true, .fuse = options_.fuse,
+                                                   .observed = {value}});
+      bind(observe_);
+      observed_ = value;
+    }
+    run(*observe_.executor, tokens, {});
+    for (size_t t = 0; t < tokens.size(); ++t) {
+      const std::span<const float> row = observe_.executor->row(value, int(t));
+      see(length_ + int64_t(t), std::vector<double>(row.begin(), row.end()));
+    }
+  }
+
+  KvCache cache_;
+  Planned decode_, observe_;
+  Value observed_ = -1;
+};
+
+template <class T>
+class ReferenceRunner : public Runner {
+ public:
+  ReferenceRunner(const Model& model, const RunnerOptions& options)
+      : Runner(model, options), reference_(model.program(), model.pool()) {}
+
+ private:
+  std::span<const float> decode_piece(std::span<const int> tokens, bool) override {
+    const Value output = model_.program().output;
+    reference_.run(tokens, output, [&](Value v, std::span<const T> rows) {
+      if (v != output) return;
+      const auto last = rows.last(rows.size() / tokens.size());
+      logits_.assign(last.begin(), last.end());
+    });
+    return logits_;
+  }
+
+  void observe_piece(std::span<const int> tokens, Value value, const See& see) override {
+    reference_.run(tokens, value, [&](Value v, std::span<const T> rows) {
+      if (v != value) return;
+      const size_t size = rows.size() / tokens.size();
+      for (size_t t = 0; t < tokens.size(); ++t) {
+        const auto row = rows.subspan(t * size, size);
+        see(length_ + int64_t(t), std::vector<double>(row.begin(), row.end()));
+      }
+    });
+  }
+
+  Reference<T> reference_;
+  std::vector<float> logits_;
+};
+
+}  // namespace
+
+std::unique_ptr<Runner> Runner::make(const Model& model, const RunnerOptions& options) {
+  switch (options.arith) {
+    case Arith::ref32: return std::make_unique<ReferenceRunner<float>>(model, options);
+    case Arith::ref64: return std::make_unique<ReferenceRunner<double>>(model, options);
+    case Arith::fast: break;
+  }
+  return std::make_unique<CpuRunner>(model, options);
+}
+
+Runner::Runner(const Model& model, const RunnerOptions& options)
+    : model_(model), options_(options), n_ctx_(options.n_ctx > 0 ? options.n_ctx : model.program().n_ctx_train) {
+  PLUMB_CHECK(options.n_ubatch >= 1);
+  options_.n_ubatch = int(std::min<int64_t>(options_.n_ubatch, n_ctx_));
+}
+
+void Runner::check(std::span<const int> tokens) const {
+  if (length_ + int64_t(tokens.size()) > n_ctx_) {
+    throw Error({.code = "context.full",
+                 .expected = fmt::format("at most {} tokens of context", n_ctx_),
+                 .found = fmt::format("{}", length_ + int64_t(tokens.size())),
+                 .remedy = fmt::format("shorten the prompt or raise -c (the model was trained with {})",
+                                       model_.program().n_ctx_train)});
+  }
+  for (int id : tokens) {
+    if (id < 0 || id >= model_.n_vocab()) {
+      throw Error({.code = "token.range", .expected = fmt::format("token ids from 0 to {}", model_.n_vocab() - 1),
+                   .found = std::to_string(id)});
+    }
+  }
+}
+
+void Runner::pieces(std::span<const int> tokens, int most, const std::function<void(std::span<const int>, bool)>& run) {
+  check(tokens);
+  const size_t total = tokens.size();
+  while (!tokens.empty()) {
+    if (options_.cancel && options_.cancel->load()) throw Error({.code = "run.cancelled", .found = "an interrupt"});
+    const auto piece = tokens.first(std::min(tokens.size(), size_t(most)));
+    tokens = tokens.subspan(piece.size());
+    run(piece, tokens.empty());
+    length_ += int64_t(piece.size());
+    if (total > 1) model_.progress()("prompt", double(total - tokens.size()) / double(total));
+  }
+}
+
+std::span<const float> Runner::decode(std::span<const int> tokens) {
+  PLUMB_CHECK(!tokens.empty());
+  std::span<const float> logits;
+  pieces(tokens, options_.n_ubatch, [&](std::span<const int> piece, bool last) { logits = decode_piece(piece, last); });
+  return logits;
+}
+
+void Runner::observe(std::span<const int> tokens, Value value, bool all, const See& see) {
+  // At most 64 MB of the value at a time.
+  observe_most_ = int(std::clamp<int64_t>((1 << 24) / model_.program().shape(value).size(), 1, options_.n_ubatch));
+  pieces(tokens, observe_most_, [&](std::span<const int> piece, bool last) {
+    observe_piece(piece, value, [&](int64_t position, std::span<const double> row) {
+      if (all || (last && position == length_ + int64_t(piece.size()) - 1)) see(position, row);
+    });
+  });
+}
+
+}  // namespace plumb

@@ -1,0 +1,173 @@
+// A queue of (rank, position), least rank first, then least position. Tokenizer merges use few ranks at many
+// positions and push positions mostly in order, so each rank keeps a list of positions, sorted when it is
+// first popped from, and a small heap of latecomers. Ten million pushes and pops take some 0.1 s where one
+// binary heap takes seconds.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace plumb {
+
+class BucketQueue {
+ public:
+  void push(int rank, int position) {
+    Bucket& b = bucket_of(rank);
+    if (!b.active) activate(b);
+    if (b.opened && position < b.last) {
+      b.late.push_back(position);
+      std::push_heap(b.late.begin(), b.late.end(), std::greater<int>());
+      return;
+    }
+    if (position < b.last) b.sorted = false;
+    b.last = position;
+    append(b, position);
+  }
+
+  /// Takes the least entry; false when there is none.
+  bool pop(int& rank, int& position) {
+    if (active_.empty()) return false;
+    Bucket& b = buckets_[static_cast<size_t>(find(active_.front()))];
+    if (!b.opened) open(b);
+    rank = b.rank;
+    if (b.head < 0 || (!b.late.empty() && b.late.front() < block(b.head).items[b.read])) {
+      std::pop_heap(b.late.begin(), b.late.end(), std::greater<int>());
+      position = b.late.back();
+      b.late.pop_back();
+    } else {
+      position = take(b);
+    }
+    if (b.head < 0 && b.late.empty()) {  // pop() only ever works on the front of the heap
+      std::pop_heap(active_.begin(), active_.end(), std::greater<int>());
+      active_.pop_back();
+      b.active = false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr int kItems = 62;
+  static constexpr int kBlocksPerChunk = 1024;
+  struct Block {
+    int next;
+    int count;
+    int items[kItems];
+  };
+  struct Bucket {
+    int rank = 0;
+    int head = -1, tail = -1;  // blocks
+    int read = 0;              // in the head block
+    int last = -1;             // the last position appended
+    bool active = false, opened = false, sorted = true;
+    std::vector<int> late = {};
+  };
+
+  Block& block(int i) {
+    return chunks_[static_cast<size_t>(i / kBlocksPerChunk)][static_cast<size_t>(i % kBlocksPerChunk)];
+  }
+
+  void activate(Bucket& b) {
+    b.active = true;
+    b.opened = false;
+    b.sorted = true;
+    b.last = -1;
+    active_.push_back(b.rank);
+    std::push_heap(active_.begin(), active_.end(), std::greater<int>());
+  }
+
+  void append(Bucket& b, int position) {
+    if (b.tail < 0 || block(b.tail).count == kItems) {
+      const int fresh = new_block();
+      (b.tail < 0 ? b.head : block(b.tail).next) = fresh;
+      b.tail = fresh;
+    }
+    Block& t = block(b.tail);
+    t.items[t.count++] = position;
+  }
+
+  int take(Bucket& b) {
+    Block& h = block(b.head);
+    const int position = h.items[b.read++];
+    if (b.read == h.count) {
+      const int next = h.next;
+      h.next = free_;
+      free_ = b.head;
+      b.head = next;
+      if (next < 0) b.tail = -1;
+      b.read = 0;
+    }
+    return position;
+  }
+
+  int new_block() {
+    if (free_ < 0) {
+      chunks_.push_back(
+          std::unique_ptr<Block[]>(new Block[kBlocksPerChunk]));  // not zeroed: count says what is valid
+      const int first = static_cast<int>(chunks_.size() - 1) * kBlocksPerChunk;
+      for (int i = first + kBlocksPerChunk - 1; i >= first; --i) {
+        block(i).next = free_;
+        free_ = i;
+      }
+    }
+    const int i = free_;
+    free_ = block(i).next;
+    block(i).next = -1;
+    block(i).count = 0;
+    return i;
+  }
+
+  void open(Bucket& b) {
+    b.opened = true;
+    if (b.sorted) return;
+    std::vector<int> all;
+    for (int i = b.head; i >= 0; i = block(i).next) {
+      all.insert(all.end(), block(i).items, block(i).items + block(i).count);
+    }
+    std::sort(all.begin(), all.end());
+    size_t at = 0;
+    for (int i = b.head; i >= 0; i = block(i).next) {
+      for (int k = 0; k < block(i).count; ++k) block(i).items[k] = all[at++];
+    }
+    b.last = all.back();
+    b.sorted = true;
+  }
+
+  Bucket& bucket_of(int rank) {
+    if (buckets_.size() * 2 >= slots_.size()) grow();
+    const int at = find(rank);
+    if (at >= 0) return buckets_[static_cast<size_t>(at)];
+    slots_[slot_] = static_cast<int>(buckets_.size());
+    buckets_.emplace_back();
+    buckets_.back().rank = rank;
+    return buckets_.back();
+  }
+
+  // The bucket of a rank, or -1; leaves the slot where the search ended in slot_.
+  int find(int rank) {
+    slot_ = (static_cast<uint32_t>(rank) * 0x9E3779B1u >> 7) & (slots_.size() - 1);
+    while (slots_[slot_] >= 0 && buckets_[static_cast<size_t>(slots_[slot_])].rank != rank) {
+      slot_ = (slot_ + 1) & (slots_.size() - 1);
+    }
+    return slots_[slot_];
+  }
+
+  void grow() {
+    slots_.assign(slots_.empty() ? 64 : slots_.size() * 2, -1);
+    for (size_t i = 0; i < buckets_.size(); ++i) {
+      find(buckets_[i].rank);
+      slots_[slot_] = static_cast<int>(i);
+    }
+  }
+
+  std::vector<Bucket> buckets_;
+  std::vector<int> slots_;  // hash of rank -> index of bucket, -1 empty
+  size_t slot_ = 0;
+  std::vector<int> active_;  // heap of ranks that hold something
+  std::vector<std::unique_ptr<Block[]>> chunks_;
+  int free_ = -1;
+};
+
+}  // namespace plumb

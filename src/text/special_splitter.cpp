@@ -1,0 +1,132 @@
+// Matching special tokens; see special_splitter.h. One walk of a trie from every position counts the
+// occurrences of each token. Rare ones are then collected and settled one by one; frequent ones are searched
+// for, which is cheap because each takes much of the text away.
+#include "text/special_splitter.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace plumb {
+namespace {
+
+bool is_c_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+}  // namespace
+
+SpecialSplitter::SpecialSplitter(const Vocabulary& vocabulary) : vocabulary_(&vocabulary) {
+  std::fill(std::begin(roots_), std::end(roots_), -1);
+  for (int id = 0; id < vocabulary.size(); ++id) {
+    if (!vocabulary.has(id, kControlToken | kUserDefinedToken | kUnknownToken)) continue;
+    if (vocabulary.tokens[static_cast<size_t>(id)].empty()) continue;
+    order_.push_back(id);
+    any_user_defined_ = any_user_defined_ || !vocabulary.has(id, kControlToken | kUnknownToken);
+  }
+  auto text = [&](int id) { return vocabulary.tokens[static_cast<size_t>(id)]; };
+  std::stable_sort(order_.begin(), order_.end(),
+                   [&](int a, int b) { return text(a).size() > text(b).size(); });
+  for (size_t i = 0; i < order_.size(); ++i) insert(text(order_[i]), static_cast<int>(i));
+}
+
+void SpecialSplitter::insert(std::string_view text, int order) {
+  int* link = &roots_[static_cast<uint8_t>(text[0])];
+  int node = -1;
+  for (char c : text) {
+    while (*link >= 0 && nodes_[static_cast<size_t>(*link)].byte != c)
+      link = &nodes_[static_cast<size_t>(*link)].sibling;
+    node = *link;
+    if (node < 0) {
+      node = *link = static_cast<int>(nodes_.size());
+      nodes_.push_back({-1, -1, -1, c});  // link is dead from here on
+    }
+    link = &nodes_[static_cast<size_t>(node)].child;
+  }
+  if (nodes_[static_cast<size_t>(node)].order < 0) nodes_[static_cast<size_t>(node)].order = order;
+}
+
+template <class Found>
+void SpecialSplitter::walk(std::string_view text, bool parse_special, const Found& found) const {
+  for (size_t begin = 0; begin < text.size(); ++begin) {
+    int node = roots_[static_cast<uint8_t>(text[begin])];
+    for (size_t at = begin; node >= 0;) {
+      const Node& n = nodes_[static_cast<size_t>(node)];
+      if (n.order >= 0 && (parse_special || !vocabulary_->has(order_[static_cast<size_t>(n.order)],
+                                                              kControlToken | kUnknownToken))) {
+        found(static_cast<uint32_t>(n.order), static_cast<uint32_t>(begin));
+      }
+      if (++at == text.size()) break;
+      node = n.child;
+      while (node >= 0 && nodes_[static_cast<size_t>(node)].byte != text[at])
+        node = nodes_[static_cast<size_t>(node)].sibling;
+    }
+  }
+}
+
+// Gives text[begin, ..) inside `plain` to the token; returns the stretch that remains to its right, or end().
+SpecialSplitter::Plain::iterator SpecialSplitter::take(std::string_view text, int id, size_t begin,
+                                                       Plain::iterator plain, Plain& plains,
+                                                       std::vector<Fragment>& taken) const {
+  const size_t end = begin + vocabulary_->tokens[static_cast<size_t>(id)].size();
+  const size_t plain_begin = plain->first, plain_end = plain->second;
+  size_t left = begin, right = end;
+  if (vocabulary_->has(id, kStripLeft)) {
+    while (left > plain_begin && is_c_space(text[left - 1])) --left;
+  }
+  if (vocabulary_->has(id, kStripRight)) {
+    while (right < plain_end && is_c_space(text[right])) ++right;
+  }
+  taken.push_back({id, begin, end});
+  if (left > plain_begin) {
+    plain->second = left;
+    ++plain;
+  } else {
+    plain = plains.erase(plain);
+  }
+  return right < plain_end ? plains.emplace_hint(plain, right, plain_end) : plains.end();
+}
+
+std::vector<Fragment> SpecialSplitter::split(std::string_view text, bool parse_special) const {
+  if (text.empty()) return {};
+  if (order_.empty() || (!parse_special && !any_user_defined_)) return {{-1, 0, text.size()}};
+  PLUMB_CHECK(text.size() < UINT32_MAX);
+  std::vector<uint32_t> count(order_.size(), 0);
+  walk(text, parse_special, [&](uint32_t order, uint32_t) { ++count[order]; });
+  const size_t rare = 64 + text.size() / 256;
+  std::vector<Match> matches;
+  walk(text, parse_special, [&](uint32_t order, uint32_t begin) {
+    if (count[order] <= rare) matches.push_back({order, begin});
+  });
+  std::stable_sort(matches.begin(), matches.end(),
+                   [](const Match& a, const Match& b) { return a.order < b.order; });
+
+  Plain plains{{0, text.size()}};
+  std::vector<Fragment> fragments;
+  size_t next = 0;
+  for (size_t order = 0; order < order_.size(); ++order) {
+    const int id = order_[order];
+    const std::string_view token = vocabulary_->tokens[static_cast<size_t>(id)];
+    for (; next < matches.size() && matches[next].order == order; ++next) {
+      const size_t begin = matches[next].begin;
+      auto plain = plains.upper_bound(begin);
+      if (plain == plains.begin() || begin + token.size() > (--plain)->second) continue;
+      take(text, id, begin, plain, plains, fragments);
+    }
+    if (count[order] <= rare) continue;
+    for (auto plain = plains.begin(); plain != plains.end();) {
+      const size_t begin = text.substr(0, plain->second).find(token, plain->first);
+      if (begin == std::string_view::npos) {
+        ++plain;
+        continue;
+      }
+      const size_t plain_end = plain->second;
+      auto rest = take(text, id, begin, plain, plains, fragments);
+      plain = rest != plains.end() ? rest : plains.lower_bound(plain_end);
+    }
+  }
+  for (const auto& [begin, end] : plains) fragments.push_back({-1, begin, end});
+  std::sort(fragments.begin(), fragments.end(),
+            [](const Fragment& a, const Fragment& b) { return a.begin < b.begin; });
+  return fragments;
+}
+
+}  // namespace plumb
