@@ -63,6 +63,8 @@ def plumb(*arguments, isa=None, timeout=600):
     if isa:
         env["PLUMB_ISA"] = isa
     command = [PLUMB, *map(str, arguments)]
+    if not os.access(PLUMB, os.X_OK):
+        raise AssertionError(f"{PLUMB} is not there: build it, or name the command in $PLUMB")
     result = subprocess.run(command, capture_output=True, env=env, timeout=timeout)
     if result.returncode != 0:
         last = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
