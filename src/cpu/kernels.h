@@ -19,7 +19,7 @@ struct Rows {
   float* f32 = nullptr;
   int64_t stride = 0;
   X8 x8;
-  bool has_x8() const { return x8.codes != nullptr; }
+  bool has_x8() const { return x8.high != nullptr; }
 };
 
 /// Set by any kernel that meets a value that is not finite where it must round it to int8.

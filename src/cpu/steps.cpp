@@ -140,7 +140,7 @@ void Steps::attend(const AttentionStep& s, const Unit& u, int kv_head, int first
   AttentionArgs a{};
   a.q = f32(s.q) + first * stride(s.q) + kv_head * group * q.dim, a.q_stride = stride(s.q);
   a.tokens = count, a.group = group, a.dim = q.dim;
-  a.first_pos = batch->positions[size_t(first)], a.window = s.attention.window, a.scale = s.attention.scale;
+  a.first_pos = batch->positions[size_t(first)], a.window = s.attention.window, a.scale = float(s.attention.scale);
   a.kv = &head, a.out = out, a.out_stride = out_stride, a.scratch = u.scratch;
   k.attention(a);
 }

@@ -15,8 +15,8 @@ bool is_local(int l, int pattern) { return l % pattern < pattern - 1; }
 
 // Query scale: head_dim ^ -1/2, but (n_embd / n_head) ^ -1/2 in the 27B, which 62 layers tell (query_pre_attn_scalar of
 // the published configurations; GGUF does not store it).
-float query_scale(const Hyperparameters& m) {
-  return 1 / std::sqrt(float(m.n_layer == 62 ? m.n_embd / m.n_head : m.head_dim));
+double query_scale(const Hyperparameters& m) {
+  return 1 / std::sqrt(double(m.n_layer == 62 ? m.n_embd / m.n_head : m.head_dim));
 }
 
 void refuse_softcap(const Gguf& file) {
@@ -36,7 +36,7 @@ Program gemma3(const Gguf& file, const WeightIndex& weights) {
   local.scaling = RopeScaling::none;
   local.factor = 1;
   local.freq_base = float(file.real("gemma3.rope.freq_base_swa", 1, 1e12).value_or(10000));
-  const float scale = query_scale(m);
+  const double scale = query_scale(m);
   Graph g(weights);
 
   Value x = g.scale("inp_scaled", g.embed("token_embd"), std::sqrt(double(m.n_embd)));  // [T, n_embd]

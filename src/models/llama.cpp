@@ -9,7 +9,7 @@ namespace plumb {
 
 Program llama(const Gguf& file, const WeightIndex& weights) {
   const Hyperparameters m = read_hyperparameters(file, RopeStyle::pairs);
-  const float scale = 1 / std::sqrt(float(m.head_dim));
+  const double scale = 1 / std::sqrt(double(m.head_dim));
   Graph g(weights);
 
   Value x = g.embed("token_embd");  // [T, n_embd]

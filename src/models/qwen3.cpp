@@ -8,7 +8,7 @@ namespace plumb {
 
 Program qwen3(const Gguf& file, const WeightIndex& weights) {
   const Hyperparameters m = read_hyperparameters(file, RopeStyle::half);
-  const float scale = 1 / std::sqrt(float(m.head_dim));
+  const double scale = 1 / std::sqrt(double(m.head_dim));
   Graph g(weights);
 
   Value x = g.embed("token_embd");  // [T, n_embd]

@@ -129,7 +129,7 @@ std::string print(const Plan& plan);
 /// Floats from one row of a value to the next: its size rounded up to 32, so that kernels may write whole tiles.
 inline int64_t row_stride(int64_t size) { return (size + 31) / 32 * 32; }
 
-/// Bytes of the int8 form of `rows` rows: codes, a scale per 32 and a sum per 16 elements.
-inline int64_t x8_bytes(int64_t rows, int64_t size) { return rows * (size + size / 32 * 4 + size / 16 * 4); }
+/// Bytes of the int8 form of `rows` rows: two planes of codes, a scale per 32 and a sum per 16 elements.
+inline int64_t x8_bytes(int64_t rows, int64_t size) { return rows * (2 * size + size / 32 * 4 + size / 16 * 4); }
 
 }  // namespace plumb

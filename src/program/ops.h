@@ -41,7 +41,7 @@ struct Turn {
   double angle, magnitude;
 };
 inline Turn rope_turn(const Rope& rope, double divisor, int64_t pos, int i) {
-  const double base = rope.freq_base, dims = rope.dims;
+  const double base = rope.freq_base, dims = rope.dims;  // f64 throughout
   const double angle = double(pos) * std::pow(base, -2.0 * i / dims) / divisor;
   if (rope.scaling == RopeScaling::none) return {angle, rope.attn_factor};
   if (rope.scaling == RopeScaling::linear) return {angle / rope.factor, rope.attn_factor};
@@ -51,7 +51,7 @@ inline Turn rope_turn(const Rope& rope, double divisor, int64_t pos, int i) {
   const double low = std::max(0.0, std::floor(pair_turning(rope.beta_fast)));
   const double high = std::min(dims - 1, std::ceil(pair_turning(rope.beta_slow)));
   const double ramp = std::clamp((i - low) / std::max(0.001, high - low), 0.0, 1.0);
-  return {angle / rope.factor * ramp + angle * (1 - ramp), rope.attn_factor * (1 + 0.1 * std::log(rope.factor))};
+  return {angle / rope.factor * ramp + angle * (1 - ramp), rope.attn_factor * (1 + 0.1 * std::log(double(rope.factor)))};
 }
 
 /// Turns the pairs of one head of size dim; `factors` may be null.

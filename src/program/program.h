@@ -53,7 +53,7 @@ struct Rope {
 };
 struct Attention {
   int layer = 0;
-  float scale = 1;
+  double scale = 1;
   int window = 0;  // keys at pos - window + 1 .. pos are visible; 0 means all up to pos
   HeadMap map = HeadMap::grouped;
 };

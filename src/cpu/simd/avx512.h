@@ -37,6 +37,7 @@ struct Avx512 {
 
   static I set1i(int32_t x) { return _mm512_set1_epi32(x); }
   static I addi(I a, I b) { return _mm512_add_epi32(a, b); }
+  static I subi(I a, I b) { return _mm512_sub_epi32(a, b); }
   static I andi(I a, I b) { return _mm512_and_si512(a, b); }
   static I maxi(I a, I b) { return _mm512_max_epi32(a, b); }
   template <int kBits>

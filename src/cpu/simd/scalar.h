@@ -55,6 +55,7 @@ struct Scalar {
 
   static I set1i(int32_t x) { return make<I>([&](size_t) { return x; }); }
   static I addi(I a, I b) { return make<I>([&](size_t i) { return int32_t(uint32_t(a.v[i]) + uint32_t(b.v[i])); }); }
+  static I subi(I a, I b) { return make<I>([&](size_t i) { return int32_t(uint32_t(a.v[i]) - uint32_t(b.v[i])); }); }
   static I andi(I a, I b) { return make<I>([&](size_t i) { return a.v[i] & b.v[i]; }); }
   static I maxi(I a, I b) { return make<I>([&](size_t i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
   template <int kBits>
