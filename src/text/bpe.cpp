@@ -108,7 +108,7 @@ class BpeEncoder : public Encoder {
     for (int b = 0; b < 256; ++b) {
       const char byte = static_cast<char>(b);
       const int id = raw_ ? table_.find(token_of_byte(static_cast<uint8_t>(b))) : table_.find({&byte, 1});
-      bytes_[static_cast<size_t>(b)] = id < 0 ? vocabulary.unknown : id;
+      bytes_[static_cast<size_t>(b)] = id;  // where there is none llama.cpp drops the byte, and so do we
       if (!raw_) byte_symbols_[static_cast<size_t>(b)] = symbol_of({&byte, 1});
     }
     for (const std::string_view text : texts_) {
@@ -237,6 +237,7 @@ class BpeEncoder : public Encoder {
     if (vocabulary_.rules->ignore_merges) {
       if (const int id = table_.find(word); id >= 0) return sink.put(id, word.size());
     }
+    if (word.size() == 1) return put(byte_symbols_[static_cast<uint8_t>(word[0])], sink);
     symbols.resize(word.size());
     for (size_t i = 0; i < word.size(); ++i) symbols[i] = byte_symbols_[static_cast<uint8_t>(word[i])];
     merge_all(symbols, units_.data(), merges_);
@@ -273,7 +274,7 @@ class BpeEncoder : public Encoder {
   MergeTable merges_;
   UnitIndex index_;  // raw_ only
   std::array<int, 256> byte_symbols_ = {};
-  std::array<int, 256> bytes_ = {};  // token for a byte on its own, or unknown, or -1
+  std::array<int, 256> bytes_ = {};  // token for a byte on its own, or -1
 };
 
 }  // namespace

@@ -71,6 +71,7 @@ struct FreeContext {
 struct Cutter::Step {
   PreTokenizerStep::Kind kind;
   std::unique_ptr<pcre2_code, FreeCode> code;
+  bool jit;
 };
 
 // A stretch of the text and of its shadow.
@@ -132,7 +133,7 @@ std::string expand_classes(std::string_view pattern) {
 
 Cutter::Cutter(const PreTokenizer& rules) {
   for (const PreTokenizerStep& rule : rules.steps) {
-    Step step{rule.kind, nullptr};
+    Step step{rule.kind, nullptr, false};
     if (rule.kind != PreTokenizerStep::Kind::digits_by_three) {
       const bool utf8 = rule.kind == PreTokenizerStep::Kind::utf8;
       std::string pattern;
@@ -148,7 +149,7 @@ Cutter::Cutter(const PreTokenizer& rules) {
                      .expected = fmt::format("PCRE2 to compile the pattern of '{}'", rules.name),
                      .found = fmt::format("its error {} at {}", code, at)});
       }
-      pcre2_jit_compile(step.code.get(), PCRE2_JIT_COMPLETE);  // where it fails, pcre2_match interprets
+      step.jit = pcre2_jit_compile(step.code.get(), PCRE2_JIT_COMPLETE) == 0;  // else pcre2_match interprets
     }
     steps_.push_back(std::move(step));
   }
@@ -179,7 +180,7 @@ void Cutter::cut(std::string_view text, const std::function<void(std::string_vie
 
 void Cutter::apply(size_t step, const Piece& piece, Run& run) const {
   if (piece.begin == piece.end) return;
-  if (step == steps_.size()) {
+  if (step == steps_.size() || piece.class_end - piece.class_begin == 1) {  // one character cannot be cut
     run.word(run.text.substr(piece.begin, piece.end - piece.begin));
   } else if (steps_[step].kind == PreTokenizerStep::Kind::digits_by_three) {
     group_digits(step, piece, run);
@@ -211,7 +212,8 @@ void Cutter::match(size_t step, const Piece& piece, Run& run) const {
   };
   size_t at = 0;
   while (at < subject.size()) {
-    const int found = pcre2_match(steps_[step].code.get(), reinterpret_cast<PCRE2_SPTR>(subject.data()),
+    const auto run_pattern = steps_[step].jit ? pcre2_jit_match : pcre2_match;
+    const int found = run_pattern(steps_[step].code.get(), reinterpret_cast<PCRE2_SPTR>(subject.data()),
                                   subject.size(), at, PCRE2_NO_UTF_CHECK, run.match.get(), run.context.get());
     if (found == PCRE2_ERROR_NOMATCH) break;
     if (found < 0) {

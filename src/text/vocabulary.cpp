@@ -32,7 +32,8 @@ void read_model(const Gguf& file, Vocabulary& v) {
   if (!v.rules) {
     std::string names;
     for (const PreTokenizer& p : all_pre_tokenizers()) names.append(" ").append(p.name);
-    file.refuse(key("pre"), "tokenizer.pre", "a known pre-tokenizer:" + names, fmt::format("'{}'", printable(v.pre)));
+    file.refuse(key("pre"), "tokenizer.pre", "a known pre-tokenizer:" + names,
+                fmt::format("'{}'", printable(v.pre)));
   }
 }
 
