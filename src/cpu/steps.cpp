@@ -45,6 +45,7 @@ int Steps::unit_groups(const LinearStep& s, bool wanted) const {
 
 int Steps::count(const Step& step) const {
   const int tokens = n(step.wanted);
+  if (tokens == 0) return 0;  // nobody wants logits of this piece
   return std::visit(Overload{
                         [&](const LinearStep& s) {
                           const int per_unit = unit_groups(s, step.wanted);
