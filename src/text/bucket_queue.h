@@ -15,24 +15,30 @@ namespace plumb {
 class BucketQueue {
  public:
   void push(int rank, int position) {
-    Bucket& b = bucket_of(rank);
+    if (recent_ < 0 || buckets_[static_cast<size_t>(recent_)].rank != rank) recent_ = index_of(rank);
+    Bucket& b = buckets_[static_cast<size_t>(recent_)];
     if (!b.active) activate(b);
-    if (b.opened && position < b.last) {
-      b.late.push_back(position);
-      std::push_heap(b.late.begin(), b.late.end(), std::greater<int>());
-      return;
+    if (position < b.last) {
+      if (b.opened) {
+        b.late.push_back(position);
+        std::push_heap(b.late.begin(), b.late.end(), std::greater<int>());
+        return;
+      }
+      b.sorted = false;
     }
-    if (position < b.last) b.sorted = false;
     b.last = position;
     append(b, position);
   }
 
-  /// Takes the least entry; false when there is none.
-  bool pop(int& rank, int& position) {
-    if (active_.empty()) return false;
-    Bucket& b = buckets_[static_cast<size_t>(find(active_.front()))];
+  /// The least rank that holds something, or -1.
+  int top() const { return active_.empty() ? -1 : active_.front(); }
+
+  /// Takes the least position of rank top(), which there must be.
+  int pop() {
+    if (first_ < 0) first_ = find(active_.front());
+    Bucket& b = buckets_[static_cast<size_t>(first_)];
     if (!b.opened) open(b);
-    rank = b.rank;
+    int position = 0;
     if (b.head < 0 || (!b.late.empty() && b.late.front() < block(b.head).items[b.read])) {
       std::pop_heap(b.late.begin(), b.late.end(), std::greater<int>());
       position = b.late.back();
@@ -40,12 +46,13 @@ class BucketQueue {
     } else {
       position = take(b);
     }
-    if (b.head < 0 && b.late.empty()) {  // pop() only ever works on the front of the heap
+    if (b.head < 0 && b.late.empty()) {
       std::pop_heap(active_.begin(), active_.end(), std::greater<int>());
       active_.pop_back();
       b.active = false;
+      first_ = -1;
     }
-    return true;
+    return position;
   }
 
  private:
@@ -74,6 +81,7 @@ class BucketQueue {
     b.opened = false;
     b.sorted = true;
     b.last = -1;
+    if (active_.empty() || b.rank < active_.front()) first_ = -1;
     active_.push_back(b.rank);
     std::push_heap(active_.begin(), active_.end(), std::greater<int>());
   }
@@ -135,14 +143,14 @@ class BucketQueue {
     b.sorted = true;
   }
 
-  Bucket& bucket_of(int rank) {
+  int index_of(int rank) {
     if (buckets_.size() * 2 >= slots_.size()) grow();
     const int at = find(rank);
-    if (at >= 0) return buckets_[static_cast<size_t>(at)];
+    if (at >= 0) return at;
     slots_[slot_] = static_cast<int>(buckets_.size());
     buckets_.emplace_back();
     buckets_.back().rank = rank;
-    return buckets_.back();
+    return slots_[slot_];
   }
 
   // The bucket of a rank, or -1; leaves the slot where the search ended in slot_.
@@ -168,6 +176,8 @@ class BucketQueue {
   std::vector<int> active_;  // heap of ranks that hold something
   std::vector<std::unique_ptr<Block[]>> chunks_;
   int free_ = -1;
+  int recent_ = -1;  // the bucket pushed to last
+  int first_ = -1;   // the bucket of top(), once known
 };
 
 }  // namespace plumb

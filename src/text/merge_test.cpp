@@ -51,9 +51,8 @@ TEST(BucketQueue, PopsByRankThenPositionHoweverPushed) {
         queue.push(rank, position);
         model.insert({{rank, position}, 0});
       } else {
-        int rank = 0, position = 0;
-        ASSERT_TRUE(queue.pop(rank, position));
-        ASSERT_EQ(std::make_pair(rank, position), model.begin()->first);
+        const int rank = queue.top();
+        ASSERT_EQ(std::make_pair(rank, queue.pop()), model.begin()->first);
         model.erase(model.begin());
       }
     }
