@@ -48,9 +48,11 @@ template <class Pairs>
 int merge_long(int* symbols, int count, const int* units, Pairs& pairs) {
   BucketQueue queue;
   std::vector<int> fresh;  // where this sweep has joined, ascending but for late arrivals
-  for (int i = 0; i + 1 < count; ++i) {
-    const Merge m = pairs(symbols[i], symbols[i + 1]);
-    if (m.rank >= 0) queue.push(m.rank, i);
+  for (int p = 0, next = 0; p < count; p = next) {
+    next = p + units[symbols[p]];
+    if (next == count) break;
+    const Merge m = pairs(symbols[p], symbols[next]);
+    if (m.rank >= 0) queue.push(m.rank, p);
   }
   const auto before = [symbols](int p) { return symbols[p - 1] < 0 ? ~symbols[p - 1] : p - 1; };
   while (queue.top() >= 0) {
@@ -71,6 +73,7 @@ int merge_long(int* symbols, int count, const int* units, Pairs& pairs) {
       symbols[left] = m.symbol;
       symbols[end - 1] = ~left;
       fresh.push_back(left);
+      if (pairs.least_rank(m.symbol) > rank) continue;
       if (left > 0) {
         const Merge l = pairs(symbols[before(left)], m.symbol);
         if (l.rank >= 0 && l.rank <= rank) queue.push(l.rank, before(left));
