@@ -101,7 +101,7 @@ def random_texts(count, seed):
         if i % 10 == 9:  # some bytes that are no UTF-8
             cut = bytearray(text)
             for _ in range(3):
-                cut.insert(r.randint(0, len(cut)), r.choice([0x80, 0xC0, 0xC3, 0xE2, 0xED, 0xF0, 0xF8, 0xFF]))
+                cut.insert(r.randint(0, len(cut)), r.choice([0x80, 0xC1, 0xC3, 0xE2, 0xED, 0xF0, 0xF8, 0xFF]))
             text = bytes(cut)
         texts.append(text)
     return texts
