@@ -1,4 +1,5 @@
-// Flags in llama.cpp's spelling, each also settable by PLUMB_ARG_<NAME>, and those that all running verbs share.
+// Flags in llama.cpp's spelling, each also settable by PLUMB_ARG_<NAME>, and those that all running verbs
+// share.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -41,7 +42,8 @@ struct ModelFlags {
   bool no_fusion = false;
 
   void add(CLI::App* command);
-  /// The file asked for, or the default model of the model folder; throws Error "model.none" saying how to get one.
+  /// The file asked for, or the default model of the model folder; throws Error "model.none" saying how to
+  /// get one.
   std::string path() const;
   ModelOptions options(Progress progress) const;
   RunnerOptions runner(std::atomic<bool>* cancel) const;

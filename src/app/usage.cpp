@@ -13,18 +13,22 @@ namespace plumb {
 
 std::string describe(const CLI::App& root, const CLI::App& at, const CLI::ParseError& e) {
   const int code = e.get_exit_code();  // the name may be that of the subcommand
-  if (code != int(CLI::ExitCodes::ExtrasError) && code != int(CLI::ExitCodes::RequiredError)) return printable(e.what(), 400);
+  if (code != int(CLI::ExitCodes::ExtrasError) && code != int(CLI::ExitCodes::RequiredError))
+    return printable(e.what(), 400);
   std::vector<std::string> unknown = root.remaining(true), known;
   // The value of an unknown flag is left over as well: name the flag.
-  std::stable_partition(unknown.begin(), unknown.end(), [](const std::string& u) { return u.starts_with('-'); });
+  std::stable_partition(unknown.begin(), unknown.end(),
+                        [](const std::string& u) { return u.starts_with('-'); });
   for (const CLI::Option* option : at.get_options()) {
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
     for (const std::string& name : option->get_snames()) known.push_back("-" + name);
   }
-  for (const CLI::App* sub : at.get_subcommands([](const CLI::App*) { return true; })) known.push_back(sub->get_name());
+  for (const CLI::App* sub : at.get_subcommands([](const CLI::App*) { return true; }))
+    known.push_back(sub->get_name());
   if (unknown.empty()) {
-    return at.get_subcommands([](const CLI::App*) { return true; }).empty() ? printable(e.what(), 400)
-                                                                            : "expected a command, such as run";
+    return at.get_subcommands([](const CLI::App*) { return true; }).empty()
+               ? printable(e.what(), 400)
+               : "expected a command, such as run";
   }
   const std::vector<std::string> near = nearest(unknown.front(), known, 1);
   std::string text = fmt::format("{} is not known here", printable(unknown.front()));

@@ -1,9 +1,9 @@
 #include "cpu/executor.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include <algorithm>
 
 #include "base/error.h"
 #include "cpu/linear/linear.h"
@@ -30,7 +30,8 @@ int64_t scratch_bytes(const Plan& plan) {
     } else if (const auto* r = std::get_if<RowStep>(&s.what)) {
       need = row_stride(p.shape(r->out).size()) * 4;
     } else if (const auto* h = std::get_if<HeadsStep>(&s.what)) {
-      for (const HeadsStep::Part& part : h->parts) need = std::max(need, row_stride(p.shape(part.out).size()) * 4);
+      for (const HeadsStep::Part& part : h->parts)
+        need = std::max(need, row_stride(p.shape(part.out).size()) * 4);
     }
     most = std::max(most, need + 256);
   }
@@ -71,9 +72,10 @@ void CpuExecutor::run(const Batch& batch) {
     if (!b.faults[i].exchange(false)) continue;
     std::vector<std::string> names;
     for (Value v : b.plan.steps[i].values) names.push_back(b.plan.program->nodes[size_t(v)].name);
-    throw Error({.code = "numeric.nonfinite", .expected = "finite values",
-                 .found = fmt::format("infinity or NaN in {}, tokens from position {}", fmt::join(names, ", "),
-                                      batch.positions.front())});
+    throw Error({.code = "numeric.nonfinite",
+                 .expected = "finite values",
+                 .found = fmt::format("infinity or NaN in {}, tokens from position {}",
+                                      fmt::join(names, ", "), batch.positions.front())});
   }
 }
 

@@ -13,7 +13,8 @@ namespace {
 template <class V>
 void store_codes(typename V::I q, int8_t* high, int8_t* low, int64_t step) {
   const typename V::I h = V::to_int(V::mul(V::to_float(q), V::set1(1.0f / kPlaneBase)));
-  const typename V::I rest = V::subi(q, V::subi(V::template shl32<8>(h), V::template shl32<1>(h)));  // q - 254 h
+  const typename V::I rest =
+      V::subi(q, V::subi(V::template shl32<8>(h), V::template shl32<1>(h)));  // q - 254 h
   int8_t codes[16];
   V::store_i8(codes, h);
   for (int g = 0; g < 4; ++g) std::memcpy(high + g * step, codes + 4 * g, 4);
@@ -21,9 +22,11 @@ void store_codes(typename V::I q, int8_t* high, int8_t* low, int64_t step) {
   for (int g = 0; g < 4; ++g) std::memcpy(low + g * step, codes + 4 * g, 4);
 }
 
-/// A = max |x| over 32 elements; all zero below 2^-100; else s = A / 32384, r = 32384 / A, q = nearest even of x r.
+/// A = max |x| over 32 elements; all zero below 2^-100; else s = A / 32384, r = 32384 / A, q = nearest even
+/// of x r.
 template <class V>
-void quantise(const float* x, const X8& out, int columns, int n, int t, int block, int blocks, FaultFlag* fault) noexcept {
+void quantise(const float* x, const X8& out, int columns, int n, int t, int block, int blocks,
+              FaultFlag* fault) noexcept {
   const TokenTile tile = token_tile_of(n, t);
   const int j = t - tile.first, stride = tile.count;
   const int64_t at = int64_t(tile.first) * columns + j * 4, step = stride * 4;
@@ -32,7 +35,8 @@ void quantise(const float* x, const X8& out, int columns, int n, int t, int bloc
   for (int b = block; b < block + blocks; ++b, x += 32) {
     const typename V::F x0 = V::load(x), x1 = V::load(x + 16);
     const typename V::I magnitude = V::set1i(0x7fffffff);
-    const int32_t bits = V::max_lane(V::maxi(V::andi(V::bits(x0), magnitude), V::andi(V::bits(x1), magnitude)));
+    const int32_t bits =
+        V::max_lane(V::maxi(V::andi(V::bits(x0), magnitude), V::andi(V::bits(x1), magnitude)));
     float largest;
     std::memcpy(&largest, &bits, 4);
     float s = 0, r = 0;
@@ -63,7 +67,8 @@ void rms_norm(const float* x, const float* g, int n, float eps, float* y) {
 template <class V>
 void row(const RowArgs& a, int row_in, int row_out, int n_out) noexcept {
   const int size = a.heads * a.dim;
-  // Whatever form is wanted, the row passes through f32: the out buffer, the sum, or a few KB that stay in L1.
+  // Whatever form is wanted, the row passes through f32: the out buffer, the sum, or a few KB that stay in
+  // L1.
   const float* x = a.x + row_in * a.x_stride;
   float* out = a.out.f32 + row_out * a.out.stride;
   float* work = a.sum ? a.sum + row_in * a.sum_stride : out;
@@ -143,7 +148,8 @@ void store_v(const KvHead& kv, int pos, const float* v) noexcept {
 
 template <class V>
 void glu(Act act, const float* gate, const float* up, float* y, int n) noexcept {
-  for (int k = 0; k < n; k += 16) V::store(y + k, V::mul(activate<V>(act, V::load(gate + k)), V::load(up + k)));
+  for (int k = 0; k < n; k += 16)
+    V::store(y + k, V::mul(activate<V>(act, V::load(gate + k)), V::load(up + k)));
 }
 
 template <class V>

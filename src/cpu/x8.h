@@ -1,9 +1,10 @@
 // Activations in int8: how the rows of a call lie in memory (formulas: docs/numerics.md).
 //
-// Blocks of 32 elements have a scale; an element is a code q of 15 bits, q = 254 high + low, kept in two planes of int8 so that
-// integer multipliers take them. Every 16 codes have their exact sum. The n tokens of a call are cut into tiles of at most six, as
-// equal as possible; within a tile of N tokens the groups of four codes lie side by side, [columns / 4][N][4], for either plane,
-// then scales [columns / 32][N] and sums [columns / 16][N], because a matrix tile multiplies one line of weights with all N.
+// Blocks of 32 elements have a scale; an element is a code q of 15 bits, q = 254 high + low, kept in two
+// planes of int8 so that integer multipliers take them. Every 16 codes have their exact sum. The n tokens of
+// a call are cut into tiles of at most six, as equal as possible; within a tile of N tokens the groups of
+// four codes lie side by side, [columns / 4][N][4], for either plane, then scales [columns / 32][N] and sums
+// [columns / 16][N], because a matrix tile multiplies one line of weights with all N.
 #pragma once
 
 #include <cstdint>

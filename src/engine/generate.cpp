@@ -16,11 +16,16 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 const char* name(Stop stop) {
   switch (stop) {
-    case Stop::end_of_text: return "end of text";
-    case Stop::limit: return "token limit";
-    case Stop::stop_string: return "stop string";
-    case Stop::context_full: return "context full";
-    case Stop::cancelled: break;
+    case Stop::end_of_text:
+      return "end of text";
+    case Stop::limit:
+      return "token limit";
+    case Stop::stop_string:
+      return "stop string";
+    case Stop::context_full:
+      return "context full";
+    case Stop::cancelled:
+      break;
   }
   return "interrupted";
 }
@@ -47,8 +52,8 @@ std::string StopFilter::push(std::string_view text) {
   return out;
 }
 
-Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> ids, const GenerateOptions& options,
-                   const std::function<void(std::string_view)>& text) {
+Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> ids,
+                   const GenerateOptions& options, const std::function<void(std::string_view)>& text) {
   PLUMB_CHECK(!ids.empty());
   Generated out;
   const Sampler sampler(options.sampler, 0);
@@ -95,7 +100,8 @@ Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> 
       out.stop = Stop::context_full;
       break;
     }
-    if (options.n_predict < 0 || int64_t(out.ids.size()) < options.n_predict) logits = runner.decode(std::span(&id, 1));
+    if (options.n_predict < 0 || int64_t(out.ids.size()) < options.n_predict)
+      logits = runner.decode(std::span(&id, 1));
   }
   out.seconds = seconds_since(start);
   show(detokenizer.finish());

@@ -16,7 +16,7 @@ enum class Arith { fast, ref32, ref64 };
 
 struct RunnerOptions {
   Arith arith = Arith::fast;
-  int n_ctx = 0;      // 0: what the model was trained with
+  int n_ctx = 0;       // 0: what the model was trained with
   int n_ubatch = 512;  // tokens per call, at most; never changes a bit
   KvType kv = KvType::f16;
   bool fuse = true;
@@ -31,8 +31,8 @@ class Runner {
   static std::unique_ptr<Runner> make(const Model& model, const RunnerOptions& options);
   virtual ~Runner() = default;
 
-  /// Appends tokens and returns the logits [n_vocab] after the last one, valid until the next call. Throws Error
-  /// "context.full", "token.range", "run.cancelled", "numeric.nonfinite".
+  /// Appends tokens and returns the logits [n_vocab] after the last one, valid until the next call. Throws
+  /// Error "context.full", "token.range", "run.cancelled", "numeric.nonfinite".
   std::span<const float> decode(std::span<const int> tokens);
 
   /// Appends tokens and shows the named value of every token, or of the last.
@@ -53,7 +53,8 @@ class Runner {
 
  private:
   void check(std::span<const int> tokens) const;
-  void pieces(std::span<const int> tokens, int most, const std::function<void(std::span<const int>, bool last)>& run);
+  void pieces(std::span<const int> tokens, int most,
+              const std::function<void(std::span<const int>, bool last)>& run);
 };
 
 }  // namespace plumb

@@ -1,6 +1,7 @@
-// Llama. Touvron et al. 2023, arXiv:2302.13971 and 2307.09288; Grattafiori et al. 2024, arXiv:2407.21783 (rope_freqs):
-// pre-norm, grouped-query attention, rotary positions, SwiGLU. Also Mistral, SmolLM2, TinyLlama. GGUF architecture "llama":
-// its converters permute the rows of attn_q and attn_k so that rope turns neighbouring pairs.
+// Llama. Touvron et al. 2023, arXiv:2302.13971 and 2307.09288; Grattafiori et al. 2024, arXiv:2407.21783
+// (rope_freqs): pre-norm, grouped-query attention, rotary positions, SwiGLU. Also Mistral, SmolLM2,
+// TinyLlama. GGUF architecture "llama": its converters permute the rows of attn_q and attn_k so that rope
+// turns neighbouring pairs.
 #include <cmath>
 
 #include "models/models.h"

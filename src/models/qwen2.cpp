@@ -1,4 +1,5 @@
-// Qwen2. Yang et al. 2024, arXiv:2407.10671: as Llama, with biases on q, k and v. GGUF architecture "qwen2", also Qwen2.5.
+// Qwen2. Yang et al. 2024, arXiv:2407.10671: as Llama, with biases on q, k and v. GGUF architecture "qwen2",
+// also Qwen2.5.
 #include <cmath>
 
 #include "models/models.h"
@@ -14,7 +15,8 @@ Program qwen2(const Gguf& file, const WeightIndex& weights) {
   for (int l = 0; l < m.n_layer; ++l) {
     g.block(l);  // names below are blk.<l>.*
     Value h = g.rms_norm("attn_norm", x, m.eps);
-    Value q = g.rope("q_rope", g.linear("attn_q", h, m.n_head), m.rope);     // [T, n_head, head_dim], + attn_q.bias
+    Value q =
+        g.rope("q_rope", g.linear("attn_q", h, m.n_head), m.rope);  // [T, n_head, head_dim], + attn_q.bias
     Value k = g.rope("k_rope", g.linear("attn_k", h, m.n_head_kv), m.rope);  // [T, n_head_kv, head_dim]
     Value v = g.linear("attn_v", h, m.n_head_kv);
     Value a = g.attention("attn", q, k, v, {.layer = l, .scale = scale});

@@ -23,8 +23,8 @@ struct Use {
 };
 struct Uses {
   std::vector<Use> reads;
-  std::vector<Value> writes;    // in f32, where anybody needs that
-  std::vector<Value> writes8;   // may also be written as int8
+  std::vector<Value> writes;   // in f32, where anybody needs that
+  std::vector<Value> writes8;  // may also be written as int8
   std::vector<int> tables_read;
 };
 
@@ -43,7 +43,8 @@ Uses uses(const Program& p, const Step& step) {
                  },
                  [&](const LinearStep& s) {
                    for (const LinearStep::Part& part : s.parts) {
-                     const Form form = quantised_input(p.weights[size_t(part.w)].format) ? Form::x8 : Form::f32;
+                     const Form form =
+                         quantised_input(p.weights[size_t(part.w)].format) ? Form::x8 : Form::f32;
                      u.reads.push_back({s.x, form});
                      if (s.sum < 0 && s.glu < 0) u.writes.push_back(part.out);
                    }
@@ -70,7 +71,9 @@ Uses uses(const Program& p, const Step& step) {
   return u;
 }
 
-bool contains(const std::vector<Value>& list, Value v) { return std::find(list.begin(), list.end(), v) != list.end(); }
+bool contains(const std::vector<Value>& list, Value v) {
+  return std::find(list.begin(), list.end(), v) != list.end();
+}
 
 // Adds a QuantiseStep after each step whose value is needed as int8 but that cannot write it so.
 std::vector<Step> with_quantise(const Program& p, std::vector<Step> steps) {
@@ -152,7 +155,8 @@ void set_cost(const Program& p, Step& step) {
                  },
                  [&](const RowStep& s) {
                    weight(s.post), weight(s.norm);
-                   step.flops = int64_t(p.shape(s.out).size()) * (4 * (s.post >= 0) + 4 * (s.norm >= 0) + (s.residual >= 0));
+                   step.flops = int64_t(p.shape(s.out).size()) *
+                                (4 * (s.post >= 0) + 4 * (s.norm >= 0) + (s.residual >= 0));
                  },
                  [&](const LinearStep& s) {
                    for (const LinearStep::Part& part : s.parts) {
@@ -173,9 +177,19 @@ void set_cost(const Program& p, Step& step) {
 
 bool quantised_input(Format format) {
   switch (format) {
-    case Format::Q4_0: case Format::Q4_1: case Format::Q5_0: case Format::Q5_1: case Format::Q8_0:
-    case Format::Q2_K: case Format::Q3_K: case Format::Q4_K: case Format::Q5_K: case Format::Q6_K:
-    case Format::IQ4_NL: case Format::IQ4_XS: case Format::MXFP4:
+    case Format::Q4_0:
+    case Format::Q4_1:
+    case Format::Q5_0:
+    case Format::Q5_1:
+    case Format::Q8_0:
+    case Format::Q2_K:
+    case Format::Q3_K:
+    case Format::Q4_K:
+    case Format::Q5_K:
+    case Format::Q6_K:
+    case Format::IQ4_NL:
+    case Format::IQ4_XS:
+    case Format::MXFP4:
       return true;
     default:
       return false;

@@ -1,11 +1,13 @@
-// Matrix times activations, for every format, any number of tokens and every instruction set V, in one order of addition:
+// Matrix times activations, for every format, any number of tokens and every instruction set V, in one order
+// of addition:
 //
 //   for each block of 32 columns, ascending, and each of its scales:
 //     I = 254 sum (code - offset) high + sum (code - offset) low     exact in int32, so its own order is free
 //     acc = fma(float(I), w * s, acc)            w, s: scales of weights and activations
 //     acc = fma(min, s * float(sum x), acc)      formats with a min
 //
-// An output is one lane of one accumulator, so few and many tokens, packed codes and unpacked panels give the same bits.
+// An output is one lane of one accumulator, so few and many tokens, packed codes and unpacked panels give the
+// same bits.
 #pragma once
 
 #include "cpu/kernels.h"
@@ -24,9 +26,9 @@ inline int32_t four(const int8_t* p) {
 // The activations of one tile of tokens.
 struct TileView {
   const int8_t *high, *low;  // [columns / 4][stride][4]
-  const float* scales;    // [columns / 32][stride]
-  const int32_t* sums;    // [columns / 16][stride]
-  int stride;             // tokens of the tile
+  const float* scales;       // [columns / 32][stride]
+  const int32_t* sums;       // [columns / 16][stride]
+  int stride;                // tokens of the tile
 };
 inline TileView tile_view(const X8& x, int columns, TokenTile t) {
   const int64_t at = int64_t(t.first) * columns;
@@ -115,9 +117,11 @@ void unpack(const MatmulArgs& a, int first_group, const Panel& panel) {
           if constexpr (P::kMin) V::store(panel.mins + at, m[i][h]);
         }
       }
-      P::template codes<V>(group, a.columns, b, [&](int i, int v, typename V::B line) __attribute__((always_inline)) {
-        V::store_line(panel.codes + ((int64_t(b + i) * 8 + v) * M + g) * 64, kAdd == 0 ? line : V::addb(line, kAdd));
-      });
+      P::template codes<V>(group, a.columns, b,
+                           [&](int i, int v, typename V::B line) __attribute__((always_inline)) {
+                             V::store_line(panel.codes + ((int64_t(b + i) * 8 + v) * M + g) * 64,
+                                           kAdd == 0 ? line : V::addb(line, kAdd));
+                           });
     }
   }
 }
@@ -157,7 +161,8 @@ void tile(const Panel& panel, int columns, const TileView& x, int first, float* 
       for (int j = 0; j < N; ++j) {
         for (int g = 0; g < M; ++g) sum[j][g] = V::set1i(0);
       }
-      // One plane after the other into the same accumulators: the lines of codes are in L1, registers are scarcer.
+      // One plane after the other into the same accumulators: the lines of codes are in L1, registers are
+      // scarcer.
       high = dot_lines<V, kOffset, 8 / kSub>(w, high, 4 * x.stride, sum);
       for (int j = 0; j < N; ++j) {
         const I start = V::set1i(kStart == 0 ? 0 : -kStart * code_sum<kSub>(x, b, h, first + j));
@@ -235,9 +240,12 @@ void matmul_codes(const MatmulArgs& a) noexcept {
 // Weights in floating point: acc = fma(w, x, acc) over ascending columns. A group is [columns][16].
 template <class V, Format kFormat>
 typename V::F load_float(const uint8_t* g, int64_t k) {
-  if constexpr (kFormat == Format::F16) return V::from_half(g + k * 32);
-  else if constexpr (kFormat == Format::BF16) return V::from_bfloat16(g + k * 32);
-  else return V::load(reinterpret_cast<const float*>(g + k * 64));
+  if constexpr (kFormat == Format::F16)
+    return V::from_half(g + k * 32);
+  else if constexpr (kFormat == Format::BF16)
+    return V::from_bfloat16(g + k * 32);
+  else
+    return V::load(reinterpret_cast<const float*>(g + k * 64));
 }
 
 template <class V, Format kFormat, int M, int N>
@@ -280,23 +288,40 @@ void matmul_floats(const MatmulArgs& a) noexcept {
 template <class V>
 Matmul find_matmul(Format format) noexcept {
   switch (format) {
-    case Format::Q4_0: return matmul_codes<V, PackedQ4_0>;
-    case Format::Q4_1: return matmul_codes<V, PackedQ4_1>;
-    case Format::Q5_0: return matmul_codes<V, PackedQ5_0>;
-    case Format::Q5_1: return matmul_codes<V, PackedQ5_1>;
-    case Format::Q8_0: return matmul_codes<V, PackedQ8_0>;
-    case Format::Q2_K: return matmul_codes<V, PackedQ2_K>;
-    case Format::Q3_K: return matmul_codes<V, PackedQ3_K>;
-    case Format::Q4_K: return matmul_codes<V, PackedQ4_K>;
-    case Format::Q5_K: return matmul_codes<V, PackedQ5_K>;
-    case Format::Q6_K: return matmul_codes<V, PackedQ6_K>;
-    case Format::IQ4_NL: return matmul_codes<V, PackedIQ4_NL>;
-    case Format::IQ4_XS: return matmul_codes<V, PackedIQ4_XS>;
-    case Format::MXFP4: return matmul_codes<V, PackedMXFP4>;
-    case Format::F16: return matmul_floats<V, Format::F16>;
-    case Format::BF16: return matmul_floats<V, Format::BF16>;
-    case Format::F32: return matmul_floats<V, Format::F32>;
-    default: return nullptr;
+    case Format::Q4_0:
+      return matmul_codes<V, PackedQ4_0>;
+    case Format::Q4_1:
+      return matmul_codes<V, PackedQ4_1>;
+    case Format::Q5_0:
+      return matmul_codes<V, PackedQ5_0>;
+    case Format::Q5_1:
+      return matmul_codes<V, PackedQ5_1>;
+    case Format::Q8_0:
+      return matmul_codes<V, PackedQ8_0>;
+    case Format::Q2_K:
+      return matmul_codes<V, PackedQ2_K>;
+    case Format::Q3_K:
+      return matmul_codes<V, PackedQ3_K>;
+    case Format::Q4_K:
+      return matmul_codes<V, PackedQ4_K>;
+    case Format::Q5_K:
+      return matmul_codes<V, PackedQ5_K>;
+    case Format::Q6_K:
+      return matmul_codes<V, PackedQ6_K>;
+    case Format::IQ4_NL:
+      return matmul_codes<V, PackedIQ4_NL>;
+    case Format::IQ4_XS:
+      return matmul_codes<V, PackedIQ4_XS>;
+    case Format::MXFP4:
+      return matmul_codes<V, PackedMXFP4>;
+    case Format::F16:
+      return matmul_floats<V, Format::F16>;
+    case Format::BF16:
+      return matmul_floats<V, Format::BF16>;
+    case Format::F32:
+      return matmul_floats<V, Format::F32>;
+    default:
+      return nullptr;
   }
 }
 
