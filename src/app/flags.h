@@ -69,6 +69,13 @@ std::vector<int> parse_ids(const std::string& text);
 /// \n, \t, \\ and their kin, as a shell's printf reads them.
 std::string unescape(const std::string& text);
 
+/// Help with types and defaults only: environment names follow one rule, ranges are told when they are
+/// missed.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override;
+};
+
 /// What was wrong with the command line, of which `at` is the subcommand that was reached.
 std::string describe(const CLI::App& root, const CLI::App& at, const CLI::ParseError& e);
 

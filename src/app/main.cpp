@@ -32,6 +32,7 @@ int run(int argc, char** argv) {
   CLI::App root("Runs GGUF language models, and shows whether an engine computes what it should.", "plumb");
   root.set_version_flag("--version", "plumb " PLUMB_VERSION);
   root.require_subcommand(1);
+  root.formatter(std::make_shared<HelpFormatter>());
   for (auto add : kCommands) add(root);
   try {
     std::vector<std::string> arguments = expand_short_names(argc, argv);

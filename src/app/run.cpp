@@ -112,7 +112,8 @@ void add_run(CLI::App& root) {
        "Tokens to generate; -1: until the model ends")
       ->check(CLI::Range(-1, 1 << 30))
       ->capture_default_str();
-  flag(c, "-r,--reverse-prompt", o->generate.stops, "Stop where this text appears; may be repeated");
+  flag(c, "-r,--reverse-prompt", o->generate.stops, "Stop where this text appears; may be repeated")
+      ->allow_extra_args(false);
   flag(c, "--ignore-eos", o->generate.ignore_eos, "Go on after the end-of-text token");
   flag(c, "--special", o->generate.special, "Show control tokens");
   flag(c, "-q,--quiet", o->quiet, "No statistics, no warnings");

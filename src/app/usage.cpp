@@ -11,6 +11,12 @@
 
 namespace plumb {
 
+std::string HelpFormatter::make_option_opts(const CLI::Option* option) const {
+  if (option->get_type_size() == 0) return {};
+  const std::string type = option->get_type_name(), value = option->get_default_str();
+  return " " + type.substr(0, type.find(':')) + (value.empty() ? "" : "=" + value);
+}
+
 std::string describe(const CLI::App& root, const CLI::App& at, const CLI::ParseError& e) {
   const int code = e.get_exit_code();  // the name may be that of the subcommand
   if (code != int(CLI::ExitCodes::ExtrasError) && code != int(CLI::ExitCodes::RequiredError))
