@@ -193,6 +193,7 @@ class BpeEncoder : public Encoder {
     if (!merges) file.missing(key, "the merges of the byte-pair encoding, best first");
     merges_ = MergeTable(merges->size());
     std::string bytes;
+    int guess = 1;  // the symbol after that of the last merge
     for (size_t i = 0; i < merges->size(); ++i) {
       const std::string_view merge = (*merges)[i];
       const size_t space = merge.find(' ', 1);
@@ -200,7 +201,7 @@ class BpeEncoder : public Encoder {
         file.refuse(key, "tokenizer.merge", "two symbols with a space between",
                     fmt::format("'{}' at {}", printable(merge), i));
       }
-      std::string_view joined, left = merge.substr(0, space), right = merge.substr(space + 1);
+      std::string_view left = merge.substr(0, space), right = merge.substr(space + 1);
       if (left.empty() || right.empty()) continue;  // joins nothing
       bytes.clear();
       if (raw_) {
@@ -213,9 +214,14 @@ class BpeEncoder : public Encoder {
         left = std::string_view(bytes).substr(0, half);
         right = std::string_view(bytes).substr(half);
       }
-      joined = bytes;
       const int a = symbol_of(left), b = symbol_of(right);
-      merges_.insert(a, b, {static_cast<int>(i), symbol_of(joined)});
+      // Merges come mostly in the order of the tokens that they form.
+      if (guess < vocabulary_.size() && texts_[static_cast<size_t>(guess)] == bytes) {
+        ++guess;
+      } else if (texts_[static_cast<size_t>(guess - 1)] != bytes) {
+        guess = symbol_of(bytes) + 1;
+      }
+      merges_.insert(a, b, {static_cast<int>(i), guess - 1});
       if (raw_) index_.allow(last_unit(left, a), first_unit(right, b));
     }
   }
@@ -240,9 +246,14 @@ class BpeEncoder : public Encoder {
     return unit;
   }
   Unit last_unit(std::string_view text, int symbol) {
-    UnitReader reader(text, false);
-    Unit unit;
-    while (reader.next(unit)) {
+    size_t begin = text.size() - 1;  // of the last character, if the text is UTF-8
+    while (begin > 0 && text.size() - begin < 4 && (text[begin] & 0xC0) == 0x80) --begin;
+    UnitReader reader(text.substr(begin), false);
+    Unit unit, more;
+    if (!reader.next(unit) || reader.next(more)) {  // it is not: read it from its start
+      reader = UnitReader(text, false);
+      while (reader.next(unit)) {
+      }
     }
     note(unit, text, symbol);
     return unit;

@@ -168,9 +168,19 @@ void Cutter::cut(std::string_view text, const std::function<void(std::string_vie
   std::string shadow;
   if (std::any_of(text.begin(), text.end(), [](char c) { return c < 0; })) {
     shadow.reserve(text.size());
+    uint32_t code = kReplacementCharacter;  // the last character above ASCII, and its class
+    char code_class = static_cast<char>(character_class(code));
     for (size_t i = 0; i < text.size();) {
+      if (text[i] >= 0) {
+        shadow += text[i++];
+        continue;
+      }
       const Utf8Step step = utf8_step_lenient(text, i);
-      shadow += static_cast<char>(character_class(step.code));
+      if (step.code != code) {
+        code = step.code;
+        code_class = static_cast<char>(character_class(code));
+      }
+      shadow += code_class;
       i += static_cast<size_t>(step.length);
     }
     run.classes = shadow;
@@ -273,10 +283,18 @@ bool is_lenient_utf8(std::string_view text) {
 
 std::string lenient_utf8(std::string_view text) {
   std::string s;
-  s.reserve(text.size());
+  s.reserve(text.size() + text.size() / 2);
   for (size_t i = 0; i < text.size();) {
+    if (text[i] >= 0) {
+      s += text[i++];
+      continue;
+    }
     const Utf8Step step = utf8_step_lenient(text, i);
-    append_utf8(s, step.code);
+    if (step.state == Utf8Step::State::invalid) {
+      s += "\uFFFD";
+    } else {
+      append_utf8(s, step.code);
+    }
     i += static_cast<size_t>(step.length);
   }
   return s;
