@@ -84,6 +84,8 @@ void row(const RowArgs& a, int row_in, int row_out, int n_out) noexcept {
   }
   if (a.norm) {
     for (int h = 0; h < a.heads; ++h) rms_norm<V>(x + h * a.dim, a.norm, a.dim, a.eps, out + h * a.dim);
+  } else if (x == a.x && x != out) {
+    std::memcpy(out, x, size_t(size) * 4);
   }
   if (a.out.has_x8()) quantise<V>(out, a.out.x8, size, n_out, row_out, 0, size / 32, a.fault);
 }
