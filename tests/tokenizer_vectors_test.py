@@ -76,11 +76,16 @@ def check_published(tool, path):
 def random_texts(count, seed):
     """Short texts that mix scripts, spaces, digits, contractions, special tokens, and any code point at all."""
     r = random.Random(seed)
-    words = ["Hello", "world", "I'm", "we'll", "DON'T", "'re", "'\u017f", "na\u00efve", "\u00c9cole", "a\u00c9b", "\ufb01n", "\u65e5\u672c\u8a9e", "\ud55c\uad6d\uc5b4",
-             "\u041f\u0440\u0438\u0432\u0435\u0442", "\u0928\u092e\u0938\u094d\u0924\u0947", "\u0645\u0631\u062d\u0628\u0627", "\u0e44\u0e17\u0e22", "\U0001f600", "\U0001f469\u200d\U0001f680", "3.14", "1234567", "\u0663\u0664\u0665", "\u2167", "\u00bd", "x\u00b2", "\n", "\r\n", "\t",
-             "  ", "   ", "\u00a0", "\u3000", "\u2028", "\u0085", "\u180e", "\u200b", "\u2581", "<s>", "</s>", "<unk>",
-             "<|endoftext|>", "<|im_start|>", "<0x41>", "...", "!!!", "=>", "`", "$", "\\", "//", "_", "{}", "\u2014", "\u3002", "\uff01",
-             "e\u0301", "a" * 40, " " * 37, "\n" * 20, "ab" * 30, "\x00", "\x1c", "\x7f", "\U0001d4b3", "\U0002ebf0", "\u31ef"]
+    words = ["Hello", "world", "I'm", "we'll", "DON'T", "'re", "'\u017f", "na\u00efve", "\u00c9cole",
+             "a\u00c9b", "\ufb01n", "\u65e5\u672c\u8a9e", "\ud55c\uad6d\uc5b4",
+             "\u041f\u0440\u0438\u0432\u0435\u0442", "\u0928\u092e\u0938\u094d\u0924\u0947",
+             "\u0645\u0631\u062d\u0628\u0627", "\u0e44\u0e17\u0e22", "\U0001f600",
+             "\U0001f469\u200d\U0001f680", "3.14", "1234567", "\u0663\u0664\u0665", "\u2167", "\u00bd",
+             "x\u00b2", "\n", "\r\n", "\t", "  ", "   ", "\u00a0", "\u3000", "\u2028", "\u0085", "\u180e",
+             "\u200b", "\u2581", "<s>", "</s>", "<unk>", "<|endoftext|>", "<|im_start|>", "<0x41>", "...",
+             "!!!", "=>", "`", "$", "\\", "//", "_", "{}", "\u2014", "\u3002", "\uff01", "e\u0301",
+             "a" * 40, " " * 37, "\n" * 20, "ab" * 30, "\x00", "\x1c", "\x7f", "\U0001d4b3", "\U0002ebf0",
+             "\u31ef"]
     texts = []
     for i in range(count):
         parts = []

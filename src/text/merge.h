@@ -41,9 +41,33 @@ int merge_short(int* symbols, int count, Pairs& pairs) {
 
 inline constexpr int kShortWord = 32;
 
+/// Where the symbol begins that ends just before position p.
+inline int symbol_before(const int* symbols, int p) { return symbols[p - 1] < 0 ? ~symbols[p - 1] : p - 1; }
+
+/// Queues the pairs that the symbols at `fresh` form with their neighbours, each once.
+template <class Pairs>
+void queue_pairs_of(const std::vector<int>& fresh, const int* symbols, int count, const int* units,
+                    Pairs& pairs, BucketQueue& queue) {
+  int pushed = -1;  // the last position whose pair to the right is queued
+  for (int left : fresh) {
+    const int s = symbols[left];
+    if (s < 0) continue;
+    if (left > 0 && symbol_before(symbols, left) != pushed) {
+      const Merge l = pairs(symbols[symbol_before(symbols, left)], s);
+      if (l.rank >= 0) queue.push(l.rank, symbol_before(symbols, left));
+    }
+    const int end = left + units[s];
+    if (end < count) {
+      const Merge r = pairs(s, symbols[end]);
+      if (r.rank >= 0) queue.push(r.rank, left);
+    }
+    pushed = left;
+  }
+}
+
 /// The same for any length, in O(n) queue operations and 4 bytes per unit besides the queues. The symbol that
 /// covers units [p, q) stands at symbols[p]; for q - p > 1 symbols[q - 1] holds ~p, so that its right
-/// neighbour finds it.
+/// neighbour finds it; the input has the same form.
 template <class Pairs>
 int merge_long(int* symbols, int count, const int* units, Pairs& pairs) {
   BucketQueue queue;
@@ -54,7 +78,6 @@ int merge_long(int* symbols, int count, const int* units, Pairs& pairs) {
     const Merge m = pairs(symbols[p], symbols[next]);
     if (m.rank >= 0) queue.push(m.rank, p);
   }
-  const auto before = [symbols](int p) { return symbols[p - 1] < 0 ? ~symbols[p - 1] : p - 1; };
   while (queue.top() >= 0) {
     const int rank = queue.top();
     // One sweep: all pairs of this rank. New pairs of a worse rank wait for its end, when most of those that
@@ -75,29 +98,15 @@ int merge_long(int* symbols, int count, const int* units, Pairs& pairs) {
       fresh.push_back(left);
       if (pairs.least_rank(m.symbol) > rank) continue;
       if (left > 0) {
-        const Merge l = pairs(symbols[before(left)], m.symbol);
-        if (l.rank >= 0 && l.rank <= rank) queue.push(l.rank, before(left));
+        const Merge l = pairs(symbols[symbol_before(symbols, left)], m.symbol);
+        if (l.rank >= 0 && l.rank <= rank) queue.push(l.rank, symbol_before(symbols, left));
       }
       if (end < count) {
         const Merge r = pairs(m.symbol, symbols[end]);
         if (r.rank >= 0 && r.rank <= rank) queue.push(r.rank, left);
       }
     }
-    int pushed = -1;  // the last position whose pair to the right is queued
-    for (int left : fresh) {
-      const int s = symbols[left];
-      if (s < 0) continue;
-      if (left > 0 && before(left) != pushed) {
-        const Merge l = pairs(symbols[before(left)], s);
-        if (l.rank >= 0) queue.push(l.rank, before(left));
-      }
-      const int end = left + units[s];
-      if (end < count) {
-        const Merge r = pairs(s, symbols[end]);
-        if (r.rank >= 0) queue.push(r.rank, left);
-      }
-      pushed = left;
-    }
+    queue_pairs_of(fresh, symbols, count, units, pairs, queue);
     fresh.clear();
   }
   int kept = 0;

@@ -23,8 +23,9 @@ SpecialSplitter::SpecialSplitter(const Vocabulary& vocabulary) : vocabulary_(&vo
     any_user_defined_ = any_user_defined_ || !vocabulary.has(id, kControlToken | kUnknownToken);
   }
   auto text = [&](int id) { return vocabulary.tokens[static_cast<size_t>(id)]; };
-  std::stable_sort(order_.begin(), order_.end(),
-                   [&](int a, int b) { return text(a).size() > text(b).size(); });
+  std::sort(order_.begin(), order_.end(), [&](int a, int b) {
+    return text(a).size() != text(b).size() ? text(a).size() > text(b).size() : a < b;
+  });
   for (size_t i = 0; i < order_.size(); ++i) insert(text(order_[i]), static_cast<int>(i));
 }
 
@@ -99,8 +100,9 @@ std::vector<Fragment> SpecialSplitter::split(std::string_view text, bool parse_s
     if (++counts[order] <= rare) matches.push_back({order, begin});
   });
   std::erase_if(matches, [&](const Match& m) { return count[m.order] > rare; });
-  std::stable_sort(matches.begin(), matches.end(),
-                   [](const Match& a, const Match& b) { return a.order < b.order; });
+  std::sort(matches.begin(), matches.end(), [](const Match& a, const Match& b) {
+    return a.order != b.order ? a.order < b.order : a.begin < b.begin;
+  });
 
   Plain plains{{0, text.size()}};
   std::vector<Fragment> fragments;
