@@ -51,7 +51,7 @@ inline Turn rope_turn(const Rope& rope, double divisor, int64_t pos, int i) {
   const double low = std::max(0.0, std::floor(pair_turning(rope.beta_fast)));
   const double high = std::min(dims - 1, std::ceil(pair_turning(rope.beta_slow)));
   const double ramp = std::clamp((i - low) / std::max(0.001, high - low), 0.0, 1.0);
-  return {angle / rope.factor * ramp + angle * (1 - ramp), rope.attn_factor * (1 + 0.1 * std::log(rope.factor))};
+  return {angle / rope.factor * ramp + angle * (1 - ramp), rope.attn_factor * (1 + 0.1 * std::log(double(rope.factor)))};
 }
 
 /// Turns the pairs of one head of size dim; `factors` may be null.
