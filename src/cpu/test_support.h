@@ -1,6 +1,7 @@
 // Random numbers, memory and comparisons for the tests of the kernels. Tests only.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <random>
@@ -59,9 +60,12 @@ struct Activations {
     const TokenTile tile = token_tile_of(n, t);
     return int64_t(tile.first) * (columns / per) + int64_t(k / per) * tile.count + t - tile.first;
   }
-  void set(int t, const int8_t* codes, const float* scales) {
+  int code(int t, int k) const { return kPlaneBase * x8.high[code_at(t, k)] + x8.low[code_at(t, k)]; }
+  void set(int t, const int* codes, const float* scales) {
     for (int k = 0; k < columns; ++k) {
-      x8.codes[code_at(t, k)] = codes[k];
+      const int high = int(std::nearbyint(float(codes[k]) * (1.0f / kPlaneBase)));
+      x8.high[code_at(t, k)] = int8_t(high);
+      x8.low[code_at(t, k)] = int8_t(codes[k] - kPlaneBase * high);
       if (k % 32 == 0) x8.scales[at(t, k, 32)] = scales[k / 32];
       int32_t& sum = x8.sums[at(t, k, 16)];
       sum = (k % 16 == 0 ? 0 : sum) + codes[k];

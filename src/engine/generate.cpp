@@ -33,10 +33,15 @@ const char* name(Stop stop) {
 std::string StopFilter::push(std::string_view text) {
   if (stopped_) return {};
   held_ += text;
-  size_t first = std::string::npos, keep = 0;
+  // The stop string that ends first counts, as if the text came byte by byte: pieces must not change what is
+  // shown.
+  size_t first = std::string::npos, end = std::string::npos, keep = 0;
   for (const std::string& stop : stops_) {
     if (stop.empty()) continue;
-    first = std::min(first, held_.find(stop));
+    if (const size_t at = held_.find(stop); at != std::string::npos && at + stop.size() <= end) {
+      first = at + stop.size() < end ? at : std::min(first, at);
+      end = at + stop.size();
+    }
     for (size_t n = std::min(stop.size() - 1, held_.size()); n > keep; --n) {
       if (std::string_view(held_).substr(held_.size() - n) == std::string_view(stop).substr(0, n)) keep = n;
     }

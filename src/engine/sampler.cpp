@@ -80,6 +80,7 @@ void check(const SamplerOptions& o) {
   in_range("--presence-penalty", o.presence_penalty, -1000, 1000);
   in_range("--frequency-penalty", o.frequency_penalty, -1000, 1000);
   in_range("--repeat-last-n", o.repeat_last_n, -1, 1 << 30);
+  for (const auto& [id, bias] : o.logit_bias) in_range("--logit-bias", bias, -1e6, 1e6);
   for (const std::string& name : o.chain) {
     if (std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames)) continue;
     throw Error({.code = "sampler.value",
@@ -123,7 +124,10 @@ void Sampler::apply(std::string_view filter, std::vector<Candidate>& c, std::spa
   if (filter == "top_p") top_p(c, options_.top_p);
   if (filter == "min_p") min_p(c, options_.min_p);
   if (filter == "temperature") {
-    for (Candidate& x : c) x.logit /= options_.temperature;
+    // Below the least difference of two floats the best alone is drawn; a smaller divisor would only
+    // overflow.
+    const double t = std::max(options_.temperature, 1e-100);
+    for (Candidate& x : c) x.logit /= t;
   }
 }
 

@@ -55,7 +55,8 @@ Program gemma3(const Gguf& file, const WeightIndex& weights) {
     x = g.add("attn_out", x,
               g.rms_norm("post_attention_norm", g.linear("attn_output", a), m.eps));  // residual
     h = g.rms_norm("ffn_norm", x, m.eps);
-    Value f = g.glu("ffn_act", g.linear("ffn_gate", h), g.linear("ffn_up", h), Act::gelu_tanh);
+    Value gate = g.linear("ffn_gate", h), up = g.linear("ffn_up", h);
+    Value f = g.glu("ffn_act", gate, up, Act::gelu_tanh);
     x = g.add("ffn_out", x, g.rms_norm("post_ffw_norm", g.linear("ffn_down", f), m.eps));  // residual
   }
   g.block(-1);

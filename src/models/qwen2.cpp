@@ -22,7 +22,8 @@ Program qwen2(const Gguf& file, const WeightIndex& weights) {
     Value a = g.attention("attn", q, k, v, {.layer = l, .scale = scale});
     x = g.add("attn_out", x, g.linear("attn_output", a));  // residual
     h = g.rms_norm("ffn_norm", x, m.eps);
-    Value f = g.glu("ffn_act", g.linear("ffn_gate", h), g.linear("ffn_up", h), Act::silu);
+    Value gate = g.linear("ffn_gate", h), up = g.linear("ffn_up", h);
+    Value f = g.glu("ffn_act", gate, up, Act::silu);
     x = g.add("ffn_out", x, g.linear("ffn_down", f));  // residual
   }
   g.block(-1);

@@ -73,6 +73,11 @@ Value Graph::linear(const char* w, Value x, int heads, Here at) {
 
 Value Graph::head(Value x, Here at) {
   const bool tied = index_.find("output.weight").rows == 0;
+  for (const Node& node : p.nodes) {  // whatever is chosen must have a row to be read back from
+    const Embed* e = std::get_if<Embed>(&node.op);
+    if (e && !tied)
+      check_shape(index_.find("output.weight"), p.weights[size_t(e->table)].rows, p.shape(x).size(), at);
+  }
   const Value v = linear(tied ? "token_embd" : "output", x, 1, at);
   p.nodes.back().name = "logits";
   return v;
