@@ -1,5 +1,6 @@
-// Attention kernels over the paged cache: against program/ops.h in f64 with a derived bound, and bits across instruction sets
-// and groupings of rows. What lies in unused cells of a page is planted NaN and must never show.
+// Attention kernels over the paged cache: against program/ops.h in f64 with a derived bound, and bits across
+// instruction sets and groupings of rows. What lies in unused cells of a page is planted NaN and must never
+// show.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -19,7 +20,8 @@ struct Cache {
   Cache(Isa isa, KvType type, int dim_, int length_, const std::vector<float>& k, const std::vector<float>& v)
       : dim(dim_), length(length_), keys(k.begin(), k.end()), values(v.begin(), v.end()) {
     const int64_t half = kv_head_bytes(type, dim);
-    for (int c = 0; c * kChunk < length; ++c) memory.emplace_back(size_t(2 * half), uint8_t(0xff));  // NaN in both types
+    for (int c = 0; c * kChunk < length; ++c)
+      memory.emplace_back(size_t(2 * half), uint8_t(0xff));  // NaN in both types
     for (auto& page : memory) pages.push_back(page.data());
     head = {pages.data(), 0, half, type, dim};
     for (int p = 0; p < length; ++p) {
@@ -37,8 +39,8 @@ struct Cache {
   KvHead head;
 };
 
-std::vector<float> attend(Isa isa, const Cache& c, const std::vector<float>& q, int group, int first_pos, int tokens, int window,
-                          float scale) {
+std::vector<float> attend(Isa isa, const Cache& c, const std::vector<float>& q, int group, int first_pos,
+                          int tokens, int window, float scale) {
   std::vector<float> out(size_t(tokens * group * c.dim), -77);
   std::vector<uint8_t> scratch(size_t(attention_scratch_bytes(c.dim)), uint8_t(0xff));
   AttentionArgs a{};
@@ -49,8 +51,8 @@ std::vector<float> attend(Isa isa, const Cache& c, const std::vector<float>& q, 
   return out;
 }
 
-// |y - exact| for one query head: scores err by gamma(dim) |q| |k| scale and a rounding of the difference, e by 2.5e-7 more,
-// and each weight of the softmax by twice that; then fma chains over keys.
+// |y - exact| for one query head: scores err by gamma(dim) |q| |k| scale and a rounding of the difference, e
+// by 2.5e-7 more, and each weight of the softmax by twice that; then fma chains over keys.
 double bound(const double* q, const Cache& c, int64_t first, int64_t pos, double scale) {
   double sizes = 0, largest = 0;
   for (int64_t u = first; u <= pos; ++u) {
@@ -73,22 +75,25 @@ TEST(Attention, EqualsTheReferenceWithinTheBoundAndItselfOnEveryIsaAndGrouping) 
     for (int group : {1, 3, 4, 8, 9}) {
       for (int length : {1, 2, 15, 16, 17, 255, 256, 257, 600}) {
         const KvType type = ++cases % 2 ? KvType::f16 : KvType::f32;
-        const std::vector<float> k = testing::normals(r, size_t(length * dim)), v = testing::normals(r, size_t(length * dim));
+        const std::vector<float> k = testing::normals(r, size_t(length * dim)),
+                                 v = testing::normals(r, size_t(length * dim));
         const int tokens = std::min(length, 1 + cases % 5), first_pos = length - tokens;
         const std::vector<float> q = testing::normals(r, size_t(tokens * group * dim));
         const float scale = 1 / std::sqrt(float(dim));
         const Cache scalar(Isa::scalar, type, dim, length, k, v);
         for (int window : {0, 1, 16, 100, 300}) {
           if (window > 1 && (cases + window) % 3 != 0) continue;
-          const std::vector<float> y = attend(Isa::scalar, scalar, q, group, first_pos, tokens, window, scale);
+          const std::vector<float> y =
+              attend(Isa::scalar, scalar, q, group, first_pos, tokens, window, scale);
           for (int t = 0; t < tokens; ++t) {
-            const int64_t pos = first_pos + t, first = window > 0 ? std::max<int64_t>(0, pos - window + 1) : 0;
+            const int64_t pos = first_pos + t,
+                          first = window > 0 ? std::max<int64_t>(0, pos - window + 1) : 0;
             for (int h = 0; h < group; ++h) {
               const float* from = &q[size_t((t * group + h) * dim)];
               const std::vector<double> qd(from, from + dim);
               std::vector<double> exact(qd.size());
-              ops::attention<double>({.scale = scale, .window = window}, qd.data(), scalar.keys.data(), scalar.values.data(), dim,
-                                     pos, dim, exact.data());
+              ops::attention<double>({.scale = scale, .window = window}, qd.data(), scalar.keys.data(),
+                                     scalar.values.data(), dim, pos, dim, exact.data());
               const double most = bound(qd.data(), scalar, first, pos, scale);
               for (int d = 0; d < dim; ++d) {
                 ASSERT_NEAR(y[size_t((t * group + h) * dim + d)], exact[size_t(d)], most)
@@ -117,7 +122,8 @@ TEST(Attention, SurvivesScoresSoFarApartThatAllButOneWeightVanish) {
   const int dim = 16, length = 520;
   std::vector<float> k(size_t(length * dim)), v(k.size()), q(size_t(dim), 30.0f);
   for (int p = 0; p < length; ++p) {
-    for (int d = 0; d < dim; ++d) k[size_t(p * dim + d)] = p == 300 ? 30.0f : -30.0f, v[size_t(p * dim + d)] = float(p);
+    for (int d = 0; d < dim; ++d)
+      k[size_t(p * dim + d)] = p == 300 ? 30.0f : -30.0f, v[size_t(p * dim + d)] = float(p);
   }
   for (Isa isa : testing::isas()) {
     const Cache c(isa, KvType::f32, dim, length, k, v);
@@ -147,14 +153,16 @@ TEST(KvStore, RoundsToTheTypeOnceAndWritesNothingElse) {
           }
           EXPECT_EQ(written, 2 * dim) << "cells that changed";
           for (int d = 0; d < dim; ++d) {
-            const int64_t k_at = (int64_t(pos / 16) * dim + d) * 16 + pos % 16, v_at = int64_t(pos) * kv_dim(dim) + d;
+            const int64_t k_at = (int64_t(pos / 16) * dim + d) * 16 + pos % 16,
+                          v_at = int64_t(pos) * kv_dim(dim) + d;
             const auto read = [&](const uint8_t* p) {
               uint16_t h;
               float f;
               std::memcpy(&h, p, 2), std::memcpy(&f, p, size_t(size == 4 ? 4 : 0));
               return size == 2 ? half_to_float(h) : f;
             };
-            const float expected = type == KvType::f16 ? half_to_float(float_to_half(x[size_t(d)])) : x[size_t(d)];
+            const float expected =
+                type == KvType::f16 ? half_to_float(float_to_half(x[size_t(d)])) : x[size_t(d)];
             EXPECT_EQ(read(page.data() + k_at * size), expected);
             EXPECT_EQ(read(page.data() + half + v_at * size), expected);
           }

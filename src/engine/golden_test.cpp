@@ -1,5 +1,5 @@
-// The Program and the Plan of a tiny model of each architecture, as text under tests/golden: a fusion rule that stops matching
-// or an operation that moves is a diff to review. `./dev golden --accept` rewrites them.
+// The Program and the Plan of a tiny model of each architecture, as text under tests/golden: a fusion rule
+// that stops matching or an operation that moves is a diff to review. `./dev golden --accept` rewrites them.
 #include <gtest/gtest.h>
 
 #include <cstdlib>

@@ -1,5 +1,5 @@
-// Tiny random models of every architecture through the fast plan: every freedom that docs/numerics.md promises gives the same
-// bits, and the result lies within its bound of the f64 reference.
+// Tiny random models of every architecture through the fast plan: every freedom that docs/numerics.md
+// promises gives the same bits, and the result lies within its bound of the f64 reference.
 #include "engine/runner.h"
 
 #include <gtest/gtest.h>
@@ -69,7 +69,8 @@ TEST_P(RunnerOf, HasTheSameBitsForEveryFusionThreadCountUbatchAndIsa) {
         for (int ubatch : {1, 3, 7, 32}) {
           for (bool fuse : {true, false}) {
             const std::vector<float> l = logits(model, {.n_ubatch = ubatch, .kv = kv, .fuse = fuse}, ids);
-            EXPECT_TRUE(same_bits(l, expected)) << name(isa) << " threads " << threads << " ubatch " << ubatch << " fuse " << fuse;
+            EXPECT_TRUE(same_bits(l, expected))
+                << name(isa) << " threads " << threads << " ubatch " << ubatch << " fuse " << fuse;
           }
         }
       }
@@ -79,13 +80,15 @@ TEST_P(RunnerOf, HasTheSameBitsForEveryFusionThreadCountUbatchAndIsa) {
 
 TEST_P(RunnerOf, LiesWithinTheBoundOfTheReference) {
   const Model model(file.path(), {.threads = 2});
-  const std::vector<float> fast = logits(model, {}, prompt(40)), exact = logits(model, {.arith = Arith::ref64}, prompt(40));
+  const std::vector<float> fast = logits(model, {}, prompt(40)),
+                           exact = logits(model, {.arith = Arith::ref64}, prompt(40));
   double mean = 0, error = 0, size = 0;
   for (float x : exact) mean += x / double(exact.size());
   for (size_t i = 0; i < exact.size(); ++i) {
     error += std::pow(double(fast[i]) - exact[i], 2), size += std::pow(exact[i] - mean, 2);
   }
-  // numerics.md, section 3: three times the expected rms of L layers of int8 activations. F32: f16 keys and values alone.
+  // numerics.md, section 3: three times the expected rms of L layers of int8 activations. F32: f16 keys and
+  // values alone.
   const double layers = testing::TinyModel::kLayers;
   const bool floats = std::get<1>(GetParam()) == Format::F32;
   const double step = floats ? 0.00014 : 0.0055;
@@ -101,17 +104,20 @@ TEST_P(RunnerOf, ObservedValuesAreTheSameWithAndWithoutFusionAndForEveryUbatch) 
     for (int ubatch : {9, 2}) {
       for (bool fuse : {true, false}) {
         std::vector<std::vector<double>> rows;
-        Runner::make(model, {.n_ubatch = ubatch, .fuse = fuse})->observe(ids, v, true, [&](int64_t, std::span<const double> row) {
-          rows.emplace_back(row.begin(), row.end());
-        });
+        Runner::make(model, {.n_ubatch = ubatch, .fuse = fuse})
+            ->observe(ids, v, true, [&](int64_t, std::span<const double> row) {
+              rows.emplace_back(row.begin(), row.end());
+            });
         if (expected.empty()) expected = rows;
         EXPECT_EQ(rows.size(), ids.size());
-        EXPECT_EQ(rows, expected) << model.program().nodes[size_t(v)].name << " fuse " << fuse << " ubatch " << ubatch;
+        EXPECT_EQ(rows, expected) << model.program().nodes[size_t(v)].name << " fuse " << fuse << " ubatch "
+                                  << ubatch;
       }
     }
     if (v != model.program().output) continue;
     const std::vector<float> l = logits(model, {}, ids);
-    EXPECT_EQ(expected.back(), std::vector<double>(l.begin(), l.end())) << "observed logits are the decoded ones";
+    EXPECT_EQ(expected.back(), std::vector<double>(l.begin(), l.end()))
+        << "observed logits are the decoded ones";
   }
 }
 
@@ -133,7 +139,8 @@ TEST_P(RunnerOf, SeveralSequencesInOneBatchGiveEachWhatItGetsAlone) {
   }
   executor.run({tokens, positions, owners, wanted});
   for (size_t s = 0; s < texts.size(); ++s) {
-    EXPECT_TRUE(same_bits(executor.row(model.program().output, int(s)), logits(model, {}, texts[s]))) << "sequence " << s;
+    EXPECT_TRUE(same_bits(executor.row(model.program().output, int(s)), logits(model, {}, texts[s])))
+        << "sequence " << s;
   }
   // One more token each, now interleaved in another order.
   const std::vector<int> next = {7, 8, 9}, at = {19, 4, 11};
@@ -143,17 +150,20 @@ TEST_P(RunnerOf, SeveralSequencesInOneBatchGiveEachWhatItGetsAlone) {
   for (size_t i = 0; i < 3; ++i) {
     std::vector<int> text = texts[2 - i];
     text.push_back(next[i]);
-    EXPECT_TRUE(same_bits(executor.row(model.program().output, int(i)), logits(model, {}, text))) << "step of " << 2 - i;
+    EXPECT_TRUE(same_bits(executor.row(model.program().output, int(i)), logits(model, {}, text)))
+        << "step of " << 2 - i;
   }
 }
 
 TEST_P(RunnerOf, RefusesNumbersThatAreNotFiniteNamingTheStep) {
   const auto [arch, format] = GetParam();
-  for (const char* tensor : {"blk.1.ffn_norm.weight", "blk.0.attn_v.weight", "blk.2.ffn_down.weight", "output_norm.weight"}) {
+  for (const char* tensor :
+       {"blk.1.ffn_norm.weight", "blk.0.attn_v.weight", "blk.2.ffn_down.weight", "output_norm.weight"}) {
     const TinyFile bad({.arch = arch, .format = format, .nan_in = tensor});
     for (Isa isa : isas()) {
       const Model model(bad.path(), {.threads = 2, .isa = isa});
-      EXPECT_EQ(code_of([&] { logits(model, {}, prompt(5)); }), "numeric.nonfinite") << tensor << " " << name(isa);
+      EXPECT_EQ(code_of([&] { logits(model, {}, prompt(5)); }), "numeric.nonfinite")
+          << tensor << " " << name(isa);
     }
   }
 }
@@ -161,7 +171,8 @@ TEST_P(RunnerOf, RefusesNumbersThatAreNotFiniteNamingTheStep) {
 std::string param_name(const ::testing::TestParamInfo<std::tuple<const char*, Format>>& p) {
   return std::string(std::get<0>(p.param)) + "_" + info(std::get<1>(p.param)).name;
 }
-INSTANTIATE_TEST_SUITE_P(Models, RunnerOf, ::testing::Combine(::testing::ValuesIn(kArchs), ::testing::ValuesIn(kFormats)),
+INSTANTIATE_TEST_SUITE_P(Models, RunnerOf,
+                         ::testing::Combine(::testing::ValuesIn(kArchs), ::testing::ValuesIn(kFormats)),
                          param_name);
 
 TEST(Runner, RefusesMoreTokensThanTheContextHoldsAndKeepsWhatItHas) {

@@ -17,9 +17,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-SamplerOptions all_off() {
-  return {.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0};
-}
+SamplerOptions all_off() { return {.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0}; }
 
 std::vector<float> random_logits(std::mt19937_64& r, int n, bool ties) {
   std::vector<float> l;
@@ -28,7 +26,8 @@ std::vector<float> random_logits(std::mt19937_64& r, int n, bool ties) {
 }
 
 // All ids that 4000 draws at different positions give.
-std::set<int> drawn(const SamplerOptions& o, const std::vector<float>& logits, const std::vector<int>& history = {}) {
+std::set<int> drawn(const SamplerOptions& o, const std::vector<float>& logits,
+                    const std::vector<int>& history = {}) {
   const Sampler s(o, 0);
   std::set<int> ids;
   for (uint64_t position = 0; position < 4000; ++position) ids.insert(s.choose(logits, history, position));
@@ -39,7 +38,8 @@ std::set<int> drawn(const SamplerOptions& o, const std::vector<float>& logits, c
 std::vector<int> ranked(const std::vector<float>& l) {
   std::vector<int> ids(l.size());
   for (size_t i = 0; i < ids.size(); ++i) ids[i] = int(i);
-  std::stable_sort(ids.begin(), ids.end(), [&](int a, int b) { return l[size_t(a)] > l[size_t(b)]; });
+  std::sort(ids.begin(), ids.end(),
+            [&](int a, int b) { return l[size_t(a)] != l[size_t(b)] ? l[size_t(a)] > l[size_t(b)] : a < b; });
   return ids;
 }
 

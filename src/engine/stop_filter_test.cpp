@@ -1,4 +1,5 @@
-// Stop strings: for any split of a text into pieces, what is shown is the text before the first stop string to be complete.
+// Stop strings: for any split of a text into pieces, what is shown is the text before the first stop string
+// to be complete.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -8,12 +9,14 @@
 namespace plumb {
 namespace {
 
-// The text before the stop string that ends first; of those that end together, before the one that begins first.
+// The text before the stop string that ends first; of those that end together, before the one that begins
+// first.
 std::string naive(const std::string& text, const std::vector<std::string>& stops, bool* stopped) {
   for (size_t end = 0; end <= text.size(); ++end) {
     size_t first = std::string::npos;
     for (const std::string& s : stops) {
-      if (!s.empty() && s.size() <= end && text.compare(end - s.size(), s.size(), s) == 0) first = std::min(first, end - s.size());
+      if (!s.empty() && s.size() <= end && text.compare(end - s.size(), s.size(), s) == 0)
+        first = std::min(first, end - s.size());
     }
     if (first == std::string::npos) continue;
     *stopped = true;

@@ -18,8 +18,8 @@ struct TinyOptions {
   std::string arch = "llama";
   Format format = Format::F32;  // of the matrices
   uint64_t seed = 1;
-  std::string nan_in = {};      // this tensor's first number is NaN
-  int n_vocab_out = 0;          // rows of "output"; 0: tied to token_embd
+  std::string nan_in = {};  // this tensor's first number is NaN
+  int n_vocab_out = 0;      // rows of "output"; 0: tied to token_embd
 };
 
 class TinyModel {
@@ -111,7 +111,8 @@ class TinyModel {
       vector(p + "attn_q_norm.weight", head_dim(), 1), vector(p + "attn_k_norm.weight", head_dim(), 1);
     }
     matrix(p + "attn_output", q, kEmbd);
-    if (is("gemma3")) vector(p + "post_attention_norm.weight", kEmbd, 1), vector(p + "post_ffw_norm.weight", kEmbd, 1);
+    if (is("gemma3"))
+      vector(p + "post_attention_norm.weight", kEmbd, 1), vector(p + "post_ffw_norm.weight", kEmbd, 1);
     vector(p + "ffn_norm.weight", kEmbd, 1);
     matrix(p + "ffn_gate", kEmbd, 96);
     matrix(p + "ffn_up", kEmbd, 96);
@@ -129,7 +130,8 @@ class TinyFile {
   explicit TinyFile(const TinyOptions& options) {
     static int count = 0;
     path_ = (std::filesystem::temp_directory_path() /
-             ("plumb_tiny_" + std::to_string(::getpid()) + "_" + std::to_string(count++) + ".gguf")).string();
+             ("plumb_tiny_" + std::to_string(::getpid()) + "_" + std::to_string(count++) + ".gguf"))
+                .string();
     TinyModel(options).write(path_);
   }
   TinyFile(const TinyFile&) = delete;

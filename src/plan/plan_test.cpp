@@ -1,4 +1,5 @@
-// Fusion rules on small Programs: what joins, what observing undoes, which rows are computed, what steps cost.
+// Fusion rules on small Programs: what joins, what observing undoes, which rows are computed, what steps
+// cost.
 #include "plan/plan.h"
 
 #include <gtest/gtest.h>
@@ -34,7 +35,8 @@ Program block(Format f, bool gemma) {
   for (const char* m : {"k", "v"}) w.add(std::string("blk.0.attn_") + m + ".weight", 32, 64, f);
   for (const char* m : {"gate", "up"}) w.add(std::string("blk.0.ffn_") + m + ".weight", 96, 64, f);
   w.add("blk.0.ffn_down.weight", 64, 96, f);
-  for (const char* n : {"blk.0.attn_norm", "blk.0.ffn_norm", "output_norm", "blk.0.post"}) w.add(std::string(n) + ".weight", 1, 64);
+  for (const char* n : {"blk.0.attn_norm", "blk.0.ffn_norm", "output_norm", "blk.0.post"})
+    w.add(std::string(n) + ".weight", 1, 64);
   w.add("blk.0.q_norm.weight", 1, 16), w.add("blk.0.k_norm.weight", 1, 16);
   w.add("blk.0.attn_q.bias", 1, 64);
   Graph g(w);
@@ -76,19 +78,21 @@ std::vector<std::string> lines(const Plan& plan) {
 using Lines = std::vector<std::string>;
 
 TEST(Fusion, ALlamaModelOfOneBlockBecomesTwelveStepsWhenWeightsAreF32) {
-  EXPECT_EQ(lines(make_plan(block(Format::F32, false), {})),
-            (Lines{"embed: token_embd", "rope_table:", "row+norm: attn_norm", "linear*3: attn_q attn_k attn_v",
-                   "heads: q_rope k_rope", "attention: attn", "linear+add: attn_output attn_out", "row+norm: ffn_norm",
-                   "linear*2+glu: ffn_gate ffn_up ffn_act", "linear+add: ffn_down ffn_out",
-                   "row+norm (wanted rows): output_norm", "linear (wanted rows): logits"}));
+  EXPECT_EQ(
+      lines(make_plan(block(Format::F32, false), {})),
+      (Lines{"embed: token_embd", "rope_table:", "row+norm: attn_norm", "linear*3: attn_q attn_k attn_v",
+             "heads: q_rope k_rope", "attention: attn", "linear+add: attn_output attn_out",
+             "row+norm: ffn_norm", "linear*2+glu: ffn_gate ffn_up ffn_act", "linear+add: ffn_down ffn_out",
+             "row+norm (wanted rows): output_norm", "linear (wanted rows): logits"}));
 }
 
 TEST(Fusion, NormsAroundBranchesJoinTheAddition) {
   EXPECT_EQ(lines(make_plan(block(Format::F32, true), {})),
-            (Lines{"embed: token_embd scaled", "rope_table:", "row+norm: attn_norm", "linear*3: attn_q attn_k attn_v",
-                   "heads: q_norm q_rope k_norm k_rope", "attention: attn", "linear: attn_output",
-                   "row+norm+add+norm: post attn_out ffn_norm", "linear*2+glu: ffn_gate ffn_up ffn_act",
-                   "linear+add: ffn_down ffn_out", "row+norm (wanted rows): output_norm", "linear (wanted rows): logits"}));
+            (Lines{"embed: token_embd scaled", "rope_table:", "row+norm: attn_norm",
+                   "linear*3: attn_q attn_k attn_v", "heads: q_norm q_rope k_norm k_rope", "attention: attn",
+                   "linear: attn_output", "row+norm+add+norm: post attn_out ffn_norm",
+                   "linear*2+glu: ffn_gate ffn_up ffn_act", "linear+add: ffn_down ffn_out",
+                   "row+norm (wanted rows): output_norm", "linear (wanted rows): logits"}));
 }
 
 TEST(Fusion, WithoutItEveryOperationIsAStepOfItsOwn) {
@@ -105,7 +109,8 @@ TEST(Fusion, WithoutItEveryOperationIsAStepOfItsOwn) {
 TEST(Fusion, HeadsThatDoNotFillInt8BlocksAreQuantisedByAStepOfTheirOwn) {
   const Lines l = lines(make_plan(block(Format::Q8_0, false), {}));  // heads of 16
   EXPECT_EQ(std::count(l.begin(), l.end(), "quantise: attn"), 1);
-  EXPECT_EQ(std::count_if(l.begin(), l.end(), [](const std::string& s) { return s.starts_with("quantise"); }), 1)
+  EXPECT_EQ(std::count_if(l.begin(), l.end(), [](const std::string& s) { return s.starts_with("quantise"); }),
+            1)
       << "norms and the gated unit write int8 themselves";
 }
 

@@ -27,7 +27,8 @@ TEST(Ops, RopeTurnsThePairsOfItsStyleAndLeavesTheRest) {
   const double x[6] = {1, 2, 3, 4, 5, 6};
   double y[6];
   const double c = std::cos(1.0), s = std::sin(1.0), c2 = std::cos(0.1), s2 = std::sin(0.1);
-  ops::rope<double>({.style = RopeStyle::half, .dims = 4, .freq_base = 100}, nullptr, 1, 6, x, y);  // angles 1, 0.1
+  ops::rope<double>({.style = RopeStyle::half, .dims = 4, .freq_base = 100}, nullptr, 1, 6, x,
+                    y);  // angles 1, 0.1
   const double half[6] = {c - 3 * s, 2 * c2 - 4 * s2, s + 3 * c, 2 * s2 + 4 * c2, 5, 6};
   for (int i = 0; i < 6; ++i) EXPECT_NEAR(y[i], half[i], 1e-14) << i;
   ops::rope<double>({.style = RopeStyle::pairs, .dims = 4, .freq_base = 100}, nullptr, 1, 6, x, y);
@@ -44,10 +45,14 @@ TEST(Ops, RopeFactorsAndLinearScalingDivideTheAngle) {
 }
 
 TEST(Ops, YarnKeepsFastPairsStretchesSlowOnesAndWarmsAttention) {
-  // Of 64 dims at base 10000 and context 4096: 32 turns at pair 64 ln(4096 / (64 pi)) / (2 ln 10000) = 10.47, one turn at
-  // 22.51. So pairs up to 10 stay, from 23 on they are divided by the factor, between them the ramp (i - 10) / 13.
-  const Rope rope{.dims = 64, .freq_base = 1e4f, .scaling = RopeScaling::yarn, .factor = 4, .original_context = 4096};
-  const auto ratio = [&](int i) { return ops::rope_turn(rope, 1, 1, i).angle / std::pow(1e4, -2.0 * i / 64); };
+  // Of 64 dims at base 10000 and context 4096: 32 turns at pair 64 ln(4096 / (64 pi)) / (2 ln 10000) = 10.47,
+  // one turn at 22.51. So pairs up to 10 stay, from 23 on they are divided by the factor, between them the
+  // ramp (i - 10) / 13.
+  const Rope rope{
+      .dims = 64, .freq_base = 1e4f, .scaling = RopeScaling::yarn, .factor = 4, .original_context = 4096};
+  const auto ratio = [&](int i) {
+    return ops::rope_turn(rope, 1, 1, i).angle / std::pow(1e4, -2.0 * i / 64);
+  };
   EXPECT_NEAR(ratio(0), 1, 1e-15);
   EXPECT_NEAR(ratio(10), 1, 1e-15);
   EXPECT_NEAR(ratio(12), 1 - 2.0 / 13 * 0.75, 1e-14);
@@ -79,7 +84,8 @@ class Shapes : public WeightIndex {
   void add(const std::string& name, int64_t rows, std::vector<float> data) {
     data_[name] = std::move(data);
     const auto& d = data_[name];
-    refs_[name] = {name, rows, int64_t(d.size()) / rows, Format::F32, reinterpret_cast<const uint8_t*>(d.data())};
+    refs_[name] = {name, rows, int64_t(d.size()) / rows, Format::F32,
+                   reinterpret_cast<const uint8_t*>(d.data())};
   }
   WeightRef find(const std::string& name) const override {
     const auto it = refs_.find(name);
@@ -145,8 +151,10 @@ TEST(Graph, RefusalsNameTheTensorAndTheLineOfTheModel) {
   check("model.shape", "blk.2.turn", [&](Graph& g, Value x) { g.rope("turn", x, {.dims = 3}, at); });
   check("model.shape", "blk.2.turn", [&](Graph& g, Value x) { g.rope("turn", x, {.dims = 6}, at); });
   check("model.shape", "blk.2.sum", [&](Graph& g, Value x) { g.add("sum", x, g.linear("m", x), at); });
-  check("model.shape", "blk.2.act", [&](Graph& g, Value x) { g.glu("act", x, g.linear("m", x), Act::silu, at); });
-  check("model.shape", "blk.2.attn", [&](Graph& g, Value x) { g.attention("attn", x, x, g.linear("m", x), {}, at); });
+  check("model.shape", "blk.2.act",
+        [&](Graph& g, Value x) { g.glu("act", x, g.linear("m", x), Act::silu, at); });
+  check("model.shape", "blk.2.attn",
+        [&](Graph& g, Value x) { g.attention("attn", x, x, g.linear("m", x), {}, at); });
   check("model.shape", "output.weight", [&](Graph& g, Value x) { g.block(-1), g.head(x, at); });
 }
 

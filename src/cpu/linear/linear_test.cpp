@@ -19,9 +19,10 @@ namespace {
 using testing::Activations;
 using testing::Random;
 
-const Format kFormats[] = {Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1,   Format::Q8_0,   Format::Q2_K,
-                           Format::Q3_K, Format::Q4_K, Format::Q5_K, Format::Q6_K,   Format::IQ4_NL, Format::IQ4_XS,
-                           Format::F16,  Format::BF16, Format::F32,  Format::MXFP4};
+const Format kFormats[] = {Format::Q4_0, Format::Q4_1, Format::Q5_0,   Format::Q5_1,
+                           Format::Q8_0, Format::Q2_K, Format::Q3_K,   Format::Q4_K,
+                           Format::Q5_K, Format::Q6_K, Format::IQ4_NL, Format::IQ4_XS,
+                           Format::F16,  Format::BF16, Format::F32,    Format::MXFP4};
 
 bool is_float(Format f) { return !quantised_input(f); }
 
@@ -31,12 +32,21 @@ struct Fields {
 };
 Fields fields(Format f) {
   switch (f) {
-    case Format::Q4_1: case Format::Q5_1: case Format::Q4_K: case Format::Q5_K: return {0, 2};
-    case Format::Q2_K: return {80, 82};
-    case Format::Q3_K: return {108, -1};
-    case Format::Q6_K: return {208, -1};
-    case Format::MXFP4: return {-1, -1};
-    default: return {0, -1};
+    case Format::Q4_1:
+    case Format::Q5_1:
+    case Format::Q4_K:
+    case Format::Q5_K:
+      return {0, 2};
+    case Format::Q2_K:
+      return {80, 82};
+    case Format::Q3_K:
+      return {108, -1};
+    case Format::Q6_K:
+      return {208, -1};
+    case Format::MXFP4:
+      return {-1, -1};
+    default:
+      return {0, -1};
   }
 }
 
@@ -52,24 +62,34 @@ float get_half(const uint8_t* p) {
 
 float random_scale(Random& r) {
   switch (testing::up_to(r, 7)) {
-    case 0: return 0;
-    case 1: return float(testing::up_to(r, 1023)) * 0x1p-24f;  // subnormal in f16
-    case 2: return -65504;
-    case 3: return 65504;
-    default: return testing::normal(r) * 0.01f;
+    case 0:
+      return 0;
+    case 1:
+      return float(testing::up_to(r, 1023)) * 0x1p-24f;  // subnormal in f16
+    case 2:
+      return -65504;
+    case 3:
+      return 65504;
+    default:
+      return testing::normal(r) * 0.01f;
   }
 }
 
 float random_weight(Random& r) {
   switch (testing::up_to(r, 9)) {
-    case 0: return 0;
-    case 1: return testing::normal(r) * 1e-7f;  // subnormal in f16
-    case 2: return testing::normal(r) * 1e-39f;  // and in bfloat16 and f32
-    default: return testing::normal(r);
+    case 0:
+      return 0;
+    case 1:
+      return testing::normal(r) * 1e-7f;  // subnormal in f16
+    case 2:
+      return testing::normal(r) * 1e-39f;  // and in bfloat16 and f32
+    default:
+      return testing::normal(r);
   }
 }
 
-// One block of valid bytes: random codes, or all at one end; scales sane, zero, subnormal, negative and extreme.
+// One block of valid bytes: random codes, or all at one end; scales sane, zero, subnormal, negative and
+// extreme.
 void random_block(Format f, Random& r, uint8_t* p) {
   const FormatInfo& i = info(f);
   if (is_float(f)) {
@@ -84,12 +104,17 @@ void random_block(Format f, Random& r, uint8_t* p) {
   const Fields at = fields(f);
   if (at.d >= 0) put_half(p + at.d, random_scale(r));
   if (at.min >= 0) put_half(p + at.min, random_scale(r));
-  if (f == Format::MXFP4) p[0] = uint8_t(testing::up_to(r, 4) == 0 ? testing::up_to(r, 200) : 118 + testing::up_to(r, 12));
+  if (f == Format::MXFP4)
+    p[0] = uint8_t(testing::up_to(r, 4) == 0 ? testing::up_to(r, 200) : 118 + testing::up_to(r, 12));
 }
 
 struct Matrix {
   Matrix(Format f, int rows_, int columns_, Random& r)
-      : format(f), rows(rows_), columns(columns_), groups((rows_ + 15) / 16), bytes(size_t(rows * row_bytes(f, columns))) {
+      : format(f),
+        rows(rows_),
+        columns(columns_),
+        groups((rows_ + 15) / 16),
+        bytes(size_t(rows * row_bytes(f, columns))) {
     for (size_t at = 0; at < bytes.size(); at += size_t(info(f).bytes)) random_block(f, r, bytes.data() + at);
     group_bytes = packed_group_bytes(f, columns);
     packed.assign(size_t(groups * group_bytes), 0xee);
@@ -109,11 +134,13 @@ struct Matrix {
 
 // The same tokens in both forms, and as a plain list.
 struct Tokens {
-  Tokens(int n_, int columns_, Random& r) : n(n_), columns(columns_), f32(testing::normals(r, size_t(n * columns))) {
+  Tokens(int n_, int columns_, Random& r)
+      : n(n_), columns(columns_), f32(testing::normals(r, size_t(n * columns))) {
     for (int i = 0; i < n * columns; ++i) {
       const int end = testing::up_to(r, 40);
       codes.push_back(end == 0 ? -127 : end == 1 ? 127 : int8_t(testing::up_to(r, 254) - 127));
-      if (i % 32 == 0) scales.push_back(testing::up_to(r, 9) == 0 ? 0 : std::fabs(testing::normal(r)) * 0.05f);
+      if (i % 32 == 0)
+        scales.push_back(testing::up_to(r, 9) == 0 ? 0 : std::fabs(testing::normal(r)) * 0.05f);
     }
   }
   int n, columns;
@@ -130,12 +157,14 @@ std::vector<float> multiply(Isa isa, const Matrix& m, const Tokens& x, int first
   const int width = m.groups * 16, stride = width + 3;
   std::vector<float> y(size_t(n * stride), 12345.0f);
   std::vector<uint8_t> scratch(size_t(matmul_scratch_bytes(m.columns)));
-  kernels(isa).matmul(m.format)({m.packed.data(), m.group_bytes, m.groups, m.columns, n, a.x8, &x.f32[size_t(first) * m.columns],
-                                 m.columns, y.data(), stride, scratch.data()});
+  kernels(isa).matmul(m.format)({m.packed.data(), m.group_bytes, m.groups, m.columns, n, a.x8,
+                                 &x.f32[size_t(first) * m.columns], m.columns, y.data(), stride,
+                                 scratch.data()});
   std::vector<float> out;
   for (int t = 0; t < n; ++t) {
     out.insert(out.end(), y.begin() + t * stride, y.begin() + t * stride + width);
-    for (int i = width; i < stride; ++i) EXPECT_EQ(y[size_t(t * stride + i)], 12345.0f) << "written past the row";
+    for (int i = width; i < stride; ++i)
+      EXPECT_EQ(y[size_t(t * stride + i)], 12345.0f) << "written past the row";
   }
   return out;
 }
@@ -214,7 +243,8 @@ Expected formula(const Matrix& m, int row, const Tokens& x, int t) {
         const float p = d.w[h] * s;
         e.y = std::fmaf(float(i), p, e.y);
         e.exact += double(i) * d.w[h] * s, sum += std::fabs(double(i) * d.w[h] * s);
-        tiny += (std::abs(i) + std::fabs(double(d.m[h])) + 2) * 0x1p-149;  // where p, t or the sum is subnormal
+        tiny +=
+            (std::abs(i) + std::fabs(double(d.m[h])) + 2) * 0x1p-149;  // where p, t or the sum is subnormal
         if (!has_min) continue;
         e.y = std::fmaf(d.m[h], s * float(ones), e.y);
         e.exact += double(d.m[h]) * s * ones, sum += std::fabs(double(d.m[h]) * s * ones);
@@ -258,9 +288,11 @@ TEST_P(LinearKernel, HasTheSameBitsOnEveryIsaForEveryNumberOfTokensAndObeysTheFo
         for (int n : {1, 2, 3, 4, 5, 6, 7, 12, 13, 31}) {
           const int first = 31 - n;
           const std::vector<float> y = multiply(isa, m, x, first, n);
-          const int64_t at = testing::first_difference(y.data(), &alone[size_t(first * width)], int64_t(n) * width);
-          ASSERT_EQ(at, -1) << name(isa) << " " << info(m.format).name << " " << rows << "x" << columns << " n=" << n << ": "
-                            << y[size_t(at)] << " for " << alone[size_t(first * width + at)];
+          const int64_t at =
+              testing::first_difference(y.data(), &alone[size_t(first * width)], int64_t(n) * width);
+          ASSERT_EQ(at, -1) << name(isa) << " " << info(m.format).name << " " << rows << "x" << columns
+                            << " n=" << n << ": " << y[size_t(at)] << " for "
+                            << alone[size_t(first * width + at)];
         }
       }
     }
@@ -279,7 +311,8 @@ TEST_P(LinearKernel, ReadsEveryPackedWeightAsTheFormatDecodesIt) {
     std::fill(x.codes.begin(), x.codes.end(), int8_t(0));
     std::fill(x.scales.begin(), x.scales.end(), 1.0f);
     std::fill(x.f32.begin(), x.f32.end(), 0.0f);
-    for (int t = 0; t < n; ++t) x.codes[size_t(t * columns + first + t)] = 1, x.f32[size_t(t * columns + first + t)] = 1;
+    for (int t = 0; t < n; ++t)
+      x.codes[size_t(t * columns + first + t)] = 1, x.f32[size_t(t * columns + first + t)] = 1;
     for (Isa isa : testing::isas()) {
       const std::vector<float> y = multiply(isa, m, x, 0, n);
       for (int t = 0; t < n; ++t) {
