@@ -118,7 +118,8 @@ std::unique_ptr<Runner> Runner::make(const Model& model, const RunnerOptions& op
 Runner::Runner(const Model& model, const RunnerOptions& options)
     : model_(model),
       options_(options),
-      n_ctx_(options.n_ctx > 0 ? options.n_ctx : model.program().n_ctx_train) {
+      n_ctx_(options.n_ctx > 0 ? options.n_ctx : model.program().n_ctx_train),
+      reach_(model.program().output) {
   PLUMB_CHECK(options.n_ubatch >= 1);
   options_.n_ubatch = int(std::min<int64_t>(options_.n_ubatch, n_ctx_));
 }
@@ -156,7 +157,7 @@ void Runner::pieces(std::span<const int> tokens, int most,
 }
 
 std::span<const float> Runner::decode(std::span<const int> tokens) {
-  PLUMB_CHECK(!tokens.empty());
+  PLUMB_CHECK(!tokens.empty() && reach_ == model_.program().output);
   std::span<const float> logits;
   pieces(tokens, options_.n_ubatch,
          [&](std::span<const int> piece, bool last) { logits = decode_piece(piece, last); });
@@ -164,6 +165,8 @@ std::span<const float> Runner::decode(std::span<const int> tokens) {
 }
 
 void Runner::observe(std::span<const int> tokens, Value value, bool all, const See& see) {
+  PLUMB_CHECK(value <= reach_);
+  reach_ = value;
   // At most 64 MB of the value at a time.
   observe_most_ =
       int(std::clamp<int64_t>((1 << 24) / model_.program().shape(value).size(), 1, options_.n_ubatch));

@@ -35,7 +35,8 @@ class Runner {
   /// Error "context.full", "token.range", "run.cancelled", "numeric.nonfinite".
   std::span<const float> decode(std::span<const int> tokens);
 
-  /// Appends tokens and shows the named value of every token, or of the last.
+  /// Appends tokens and shows the named value of every token, or of the last. What lies behind it is not
+  /// computed, so a runner that has observed a value can afterwards go no further than that value.
   void observe(std::span<const int> tokens, Value value, bool all, const See& see);
 
   int64_t length() const { return length_; }
@@ -49,6 +50,7 @@ class Runner {
   const Model& model_;
   RunnerOptions options_;
   int64_t length_ = 0, n_ctx_ = 0;
+  Value reach_;           // values up to this one have been computed for every token so far
   int observe_most_ = 1;  // tokens per call of observe
 
  private:

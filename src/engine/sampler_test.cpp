@@ -38,7 +38,8 @@ std::set<int> drawn(const SamplerOptions& o, const std::vector<float>& logits,
 std::vector<int> ranked(const std::vector<float>& l) {
   std::vector<int> ids(l.size());
   for (size_t i = 0; i < ids.size(); ++i) ids[i] = int(i);
-  std::stable_sort(ids.begin(), ids.end(), [&](int a, int b) { return l[size_t(a)] > l[size_t(b)]; });
+  std::sort(ids.begin(), ids.end(),
+            [&](int a, int b) { return l[size_t(a)] != l[size_t(b)] ? l[size_t(a)] > l[size_t(b)] : a < b; });
   return ids;
 }
 
