@@ -166,7 +166,7 @@ void Steps::operator()(const AttentionStep& s, const Unit& u) {
     attend(s, u, kv_head, t, end - t, y + (t - first) * y_stride, y_stride);
     t = end;
   }
-  if (!out.has_x8()) return;
+  if (!out.has_x8() || !s.writes_x8(p)) return;
   for (int t = first; t < last; ++t) {
     k.quantise(y + (t - first) * y_stride, out.x8, q.size(), n(false), t, column / 32, width / 32,
                &faults[u.step]);

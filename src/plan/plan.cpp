@@ -62,7 +62,7 @@ Uses uses(const Program& p, const Step& step) {
                  [&](const AttentionStep& s) {
                    read(s.q);
                    u.writes = {s.out};
-                   if (p.shape(s.k).dim % 32 == 0) u.writes8 = {s.out};
+                   if (s.writes_x8(p)) u.writes8 = {s.out};
                  },
                  [&](const GluStep& s) { read(s.gate), read(s.up), u.writes = {s.out}; },
                  [&](const QuantiseStep& s) { read(s.x), u.writes8 = {s.x}; },

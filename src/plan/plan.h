@@ -84,6 +84,9 @@ struct AttentionStep {
   Attention attention;
   Value q, k;
   Value out;
+
+  /// Heads of whole blocks are rounded by the unit that computes them; others wait for a QuantiseStep.
+  bool writes_x8(const Program& p) const { return p.shape(k).dim % 32 == 0; }
 };
 
 struct GluStep {
