@@ -116,9 +116,8 @@ void Steps::operator()(const HeadsStep& s, const Unit& u) {
     const float* y = x;
     if (part.out != part.x) {
       HeadArgs a{};
-      const float* out =
-          plan.places[size_t(part.out)].f32 >= 0 ? f32(part.out) + u.index * stride(part.out) : nullptr;
-      a.x = x, a.y = out ? const_cast<float*>(out) : reinterpret_cast<float*>(u.scratch);
+      const Rows out = rows(part.out, false);
+      a.x = x, a.y = out.f32 ? out.f32 + u.index * out.stride : reinterpret_cast<float*>(u.scratch);
       a.norm = weights.vector(part.norm), a.eps = part.eps;
       if (part.table >= 0) {
         a.cosine = table(part.table) + u.index * part.dims;
