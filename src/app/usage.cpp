@@ -22,9 +22,6 @@ std::string describe(const CLI::App& root, const CLI::App& at, const CLI::ParseE
   if (code != int(CLI::ExitCodes::ExtrasError) && code != int(CLI::ExitCodes::RequiredError))
     return printable(e.what(), 400);
   std::vector<std::string> unknown = root.remaining(true), known;
-  // The value of an unknown flag is left over as well: name the flag.
-  std::stable_partition(unknown.begin(), unknown.end(),
-                        [](const std::string& u) { return u.starts_with('-'); });
   for (const CLI::Option* option : at.get_options()) {
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
     for (const std::string& name : option->get_snames()) known.push_back("-" + name);
@@ -36,8 +33,12 @@ std::string describe(const CLI::App& root, const CLI::App& at, const CLI::ParseE
                ? printable(e.what(), 400)
                : "expected a command, such as run";
   }
-  const std::vector<std::string> near = nearest(unknown.front(), known, 1);
-  std::string text = fmt::format("{} is not known here", printable(unknown.front()));
+  // The value of an unknown flag is left over as well: name the flag.
+  const auto flag =
+      std::find_if(unknown.begin(), unknown.end(), [](const std::string& u) { return u.starts_with('-'); });
+  const std::string wrong = flag != unknown.end() ? *flag : unknown.front();
+  const std::vector<std::string> near = nearest(wrong, known, 1);
+  std::string text = fmt::format("{} is not known here", printable(wrong));
   if (!near.empty()) text += fmt::format("; did you mean {}?", near.front());
   return text;
 }
