@@ -80,7 +80,6 @@ void run(Options& o) {
   check(o.generate.sampler);
   o.generate.sampler.seed = o.seed < 0 ? std::random_device()() : uint64_t(o.seed);
   catch_interrupt();
-  o.generate.cancel = &interrupt_flag();
   ProgressBar bar;
   const Model model(o.model.path(), o.model.options(bar.callback()));
   const auto runner = Runner::make(model, o.model.runner(&interrupt_flag()));

@@ -64,29 +64,29 @@ Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> 
   const Sampler sampler(options.sampler, 0);
   Detokenizer detokenizer(tokenizer, options.special);
   StopFilter filter(options.stops);
-  const auto cancelled = [&] { return options.cancel && options.cancel->load(); };
   const auto show = [&](std::string_view piece) {
     const std::string visible = filter.push(piece);
     if (!visible.empty()) text(visible);
   };
-  auto start = std::chrono::steady_clock::now();
   std::span<const float> logits;
-  try {
-    logits = runner.decode(ids);
-  } catch (const Error& e) {
-    if (e.code() != "run.cancelled") throw;
-    out.stop = Stop::cancelled;
-    return out;
-  }
+  const auto decode =
+      [&](std::span<const int> tokens) {  // false when interrupted, also between the pieces of a prompt
+        try {
+          logits = runner.decode(tokens);
+          return true;
+        } catch (const Error& e) {
+          if (e.code() != "run.cancelled") throw;
+          out.stop = Stop::cancelled;
+          return false;
+        }
+      };
+  auto start = std::chrono::steady_clock::now();
+  if (!decode(ids)) return out;
   out.prompt_seconds = seconds_since(start);
   start = std::chrono::steady_clock::now();
   while (true) {
     if (options.n_predict >= 0 && int64_t(out.ids.size()) >= options.n_predict) {
       out.stop = Stop::limit;
-      break;
-    }
-    if (cancelled()) {
-      out.stop = Stop::cancelled;
       break;
     }
     const int id = sampler.choose(logits, ids, ids.size());
@@ -105,8 +105,8 @@ Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> 
       out.stop = Stop::context_full;
       break;
     }
-    if (options.n_predict < 0 || int64_t(out.ids.size()) < options.n_predict)
-      logits = runner.decode(std::span(&id, 1));
+    const bool more = options.n_predict < 0 || int64_t(out.ids.size()) < options.n_predict;
+    if (more && !decode(std::span(&id, 1))) break;
   }
   out.seconds = seconds_since(start);
   show(detokenizer.finish());

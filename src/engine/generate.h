@@ -1,7 +1,6 @@
 // The loop that writes text: decode, choose, detokenise, stop.
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <string>
 #include <vector>
@@ -21,7 +20,6 @@ struct GenerateOptions {
   bool ignore_eos = false;
   bool special = false;  // show control tokens
   SamplerOptions sampler = {};
-  std::atomic<bool>* cancel = nullptr;
 };
 
 struct Generated {
