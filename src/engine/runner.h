@@ -1,4 +1,4 @@
-// One sequence under one arithmetic: the fast CPU plan, or the reference in f32 or f64.
+// One sequence under one arithmetic: the fast plan on CPU or GPU, or the reference in f32 or f64.
 #pragma once
 
 #include <atomic>
@@ -13,9 +13,12 @@
 namespace plumb {
 
 enum class Arith { fast, ref32, ref64 };
+enum class Backend { cpu, cuda };
 
 struct RunnerOptions {
   Arith arith = Arith::fast;
+  Backend backend = Backend::cpu;  // of the fast arithmetic
+  int device = 0;                  // of CUDA
   int n_ctx = 0;      // 0: what the model was trained with
   int n_ubatch = 512;  // tokens per call, at most; never changes a bit
   KvType kv = KvType::f16;
