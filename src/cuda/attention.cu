@@ -104,7 +104,7 @@ __device__ void merge(const AttentionOp& op, int t, int head, int group, int fir
 
 template <class T, int G>
 __global__ __launch_bounds__(kWarps * 32) void attention_kernel(const __grid_constant__ AttentionOp op, int group) {
-  extern __shared__ __align__(16) float shared[];  // q [G][dim], scores [G][256], warps [8][G][dim]
+  PLUMB_SHARED(float, shared);  // q [G][dim], scores [G][256], warps [8][G][dim]
   __shared__ float largest[G], sum[G];
   __shared__ bool is_last;
   float *q = shared, *scores = q + G * op.dim, *warps = scores + G * kChunk;

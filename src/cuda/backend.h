@@ -11,6 +11,10 @@
 
 namespace plumb {
 
+namespace cuda {
+struct Api;
+}
+
 /// Empty where CUDA can be used; else what is missing, in words for the user.
 std::string cuda_missing();
 
@@ -20,6 +24,7 @@ struct CudaOptions {
   int max_tokens = 1;  // per call
   bool kv_f32 = false;
   bool fuse = true;
+  const cuda::Api* api = nullptr;  // null: the library found at run time
 };
 
 /// The weights of a Program and one sequence's keys and values on a device.

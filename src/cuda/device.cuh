@@ -36,8 +36,16 @@ const char* launch(Context* c, void (*kernel)(P...), dim3 grid, int threads, int
 }
 
 #ifdef __CUDACC__
+// A kernel's shared memory of a size that the launch says. (Names differ by kernel: one extern array has one type.)
+#ifdef PLUMB_CUDA_ON_CPU
+#define PLUMB_SHARED(type, name) type* name = reinterpret_cast<type*>(on_cpu::block.dynamic_shared.data())
+inline void wait_for_predecessor() {}
+inline void let_successor_start() {}
+#else
+#define PLUMB_SHARED(type, name) extern __shared__ __align__(16) type name[]
 __device__ inline void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 __device__ inline void let_successor_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+#endif
 
 __device__ inline float warp_sum(float v) {
   for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(~0u, v, o);

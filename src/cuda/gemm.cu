@@ -2,6 +2,7 @@
 // with a power of two per token. mma.sync m16n8k16, f32 sums, k ascending in steps of 16 whatever the number of tokens: an
 // output does not depend on how many tokens stand beside it.
 #include "cuda/device.cuh"
+#include "cuda/tensor.cuh"
 #include "cuda/unit.cuh"
 
 namespace plumb::cuda {
@@ -10,19 +11,6 @@ namespace {
 constexpr int kM = 128, kN = 128, kK = 64, kPitch = kK + 8, kBlock = 256;  // pitch: rows of a tile fall into different banks
 constexpr int kTile = kM * kPitch;                                         // halves of either operand
 static_assert(kM == kN);
-
-__device__ uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
-__device__ void copy16(__half* to, const void* from, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0) : "memory");
-}
-__device__ void load_matrices(uint32_t* r, const __half* p) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(p)) : "memory");
-}
-__device__ void multiply(float* d, const uint32_t* a, uint32_t b0, uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 
 struct Problem {
   Matrix w;
@@ -66,7 +54,7 @@ __device__ void load_activations(const Problem& p, __half* tile, int first_token
     const bool valid = first_token + t < p.n && at < p.w.columns;
     copy16(tile + t * kPitch + i % 8 * 8, p.x + (valid ? int64_t(first_token + t) * p.w.columns + at : 0), valid);
   }
-  asm volatile("cp.async.commit_group;" ::: "memory");
+  commit_copies();
 }
 
 // A warp's 64 x 32 part of the tile: 4 x 4 tiles of 16 x 8.
@@ -111,7 +99,7 @@ __device__ void write(const Problem& p, const float acc[4][4][4], int first_row,
 
 template <int F>
 __global__ __launch_bounds__(kBlock, 2) void gemm_kernel(const __grid_constant__ Problem p) {
-  extern __shared__ __align__(16) __half tiles[];  // two stages of weights [kM][kPitch] and activations [kN][kPitch]
+  PLUMB_SHARED(__half, tiles);  // two stages of weights [kM][kPitch] and activations [kN][kPitch]
   const int row = int(blockIdx.y) * kM, token = int(blockIdx.x) * kN, warp = int(threadIdx.x) / 32;
   const int my_row = int(threadIdx.x) / 2, my_k = int(threadIdx.x) % 2 * 32;
   let_successor_start();
@@ -123,7 +111,7 @@ __global__ __launch_bounds__(kBlock, 2) void gemm_kernel(const __grid_constant__
   piece.store(tiles + my_row * kPitch + my_k);
   for (int k = 0, stage = 0; k < p.w.columns; k += kK, stage ^= 1) {
     __half *now = tiles + stage * 2 * kTile, *next = tiles + (stage ^ 1) * 2 * kTile;
-    asm volatile("cp.async.wait_group 0;" ::: "memory");
+    wait_for_copies();
     __syncthreads();
     const bool more = k + kK < p.w.columns;
     if (more) {

@@ -89,7 +89,7 @@ __device__ Row row_of(const LinearOp& op, int r) {
 /// R = 1: rows of all parts; R = 2: row r of gate and of up together. J: units in flight of each row.
 template <int F, int R, int J>
 __global__ __launch_bounds__(kThreads, 2) void gemv(const __grid_constant__ LinearOp op, int rows) {
-  extern __shared__ __align__(16) uint8_t shared[];
+  PLUMB_SHARED(uint8_t, shared);
   __shared__ float scratch[kWarps];
   using U = Unit<F>;
   const int lane = int(threadIdx.x) % 32, columns = op.w[0].columns, units = columns / U::kWeights;

@@ -11,7 +11,8 @@
 namespace plumb {
 namespace {
 
-const cuda::Api& library() {
+const cuda::Api& library(const CudaOptions& options) {
+  if (options.api) return *options.api;
   std::string why;
   const cuda::Api* api = cuda::find_library(&why);
   if (api) return *api;
@@ -72,7 +73,7 @@ struct CudaSequence::State {
   };
 
   State(const Program& program_, Pool& pool, const CudaOptions& options_, const Progress& progress)
-      : program(program_), options(options_), device((cuda::check_supported(program_), library()), options_.device),
+      : program(program_), options(options_), device((cuda::check_supported(program_), library(options_)), options_.device),
         weights(program_, device.api, device.context, pool, progress),
         sequence{device.api, device.context, weights, options_.n_ctx, options_.kv_f32, make_cache(program_, device, options_)} {}
 
