@@ -96,10 +96,12 @@ def pip_download(requirement, folder, extra=(), env=None):
     say(f"downloading {requirement}")
     command = [*find_pip(), "download", "--no-deps", "--no-cache-dir", "--disable-pip-version-check",
                "--dest", str(folder), *extra, requirement]
-    # pip's own progress goes to stderr; its last lines are kept for the error message.
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    # pip's own lines and its progress bar go to stderr; its errors are kept for the message.
+    bar = sys.stderr.isatty()
+    child = subprocess.Popen(command, stdout=sys.stderr if bar else subprocess.PIPE, stderr=subprocess.PIPE if bar
+                             else subprocess.STDOUT, text=True, env=env)
     lines = []
-    for line in child.stdout:
+    for line in child.stderr if bar else child.stdout:
         sys.stderr.write(line)
         lines.append(line.strip())
     if child.wait() != 0:

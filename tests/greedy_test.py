@@ -4,6 +4,7 @@ Each golden sequence is fed whole and the argmax of every position must be the n
 the same as generating it. Needs $PLUMB; the golden files are tests/golden/greedy_*.txt.
 """
 
+import functools
 import sys
 import unittest
 from pathlib import Path
@@ -13,12 +14,17 @@ import harness as h  # noqa: E402
 import numpy as np  # noqa: E402
 
 
+@functools.cache
+def vocabulary(path):
+    fields = h.Weights(path).reader.fields
+    return fields["tokenizer.ggml.tokens"].contents(), fields["tokenizer.ggml.model"].contents()
+
+
 def text_of(path, ids):
     """The text of ids by the file's own vocabulary."""
-    fields = h.Weights(path).reader.fields
-    tokens = fields["tokenizer.ggml.tokens"].contents()
+    tokens, kind = vocabulary(path)
     pieces = "".join(tokens[i] for i in ids)
-    if fields["tokenizer.ggml.model"].contents() == "llama":
+    if kind == "llama":
         return pieces.replace("\u2581", " ")
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [i for i in range(256) if i not in printable]

@@ -5,6 +5,7 @@ The prompt is the text "Hello world\\n", whose ids are 1,15043,3186,13. Files (0
 other and removed. Needs $PLUMB, 5 GB of disk in $TMPDIR or the cache, and 8 GB of memory.
 """
 
+import json
 import os
 import sys
 import tempfile
@@ -29,7 +30,7 @@ class TinyLlama(unittest.TestCase):
             make_models.write_tinyllama(fmt, path, vocabulary)
             oracle = h.oracle_logits(path, IDS, ["tinyllama", fmt])
             ids = h.plumb("tokenize", "-m", path, "-p", "Hello world\n", "--ids")
-            self.assertEqual([int(word) for word in ids.replace(",", " ").split()], IDS)
+            self.assertEqual(json.loads(ids), IDS)
             ref64 = h.logits(path, prompt="Hello world\n", arith="ref64")
             ref32 = h.logits(path, IDS, arith="ref32").astype(np.float64)
             fast = h.logits(path, IDS).astype(np.float64)

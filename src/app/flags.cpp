@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-
 #include <unistd.h>
 
 #include <charconv>
@@ -21,7 +20,10 @@ namespace plumb {
 namespace {
 
 constexpr std::pair<const char*, const char*> kShortNames[] = {
-    {"-ub", "--ubatch-size"}, {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}, {"-ngl", "--n-gpu-layers"},
+    {"-ub", "--ubatch-size"},
+    {"-ctk", "--cache-type-k"},
+    {"-ctv", "--cache-type-v"},
+    {"-ngl", "--n-gpu-layers"},
 };
 
 constexpr const char* kDefaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -41,20 +43,29 @@ std::string model_folder(const std::string& asked) {
 KvType kv_type(const std::string& name, const char* key) {
   if (name == "f16") return KvType::f16;
   if (name == "f32") return KvType::f32;
-  throw Error({.code = "usage.value", .expected = "one of f16, f32", .found = printable(name), .where = {.key = key}});
+  throw Error({.code = "usage.value",
+               .expected = "one of f16, f32",
+               .found = printable(name),
+               .where = {.key = key}});
 }
 
 void use_cuda(const ModelFlags& flags, RunnerOptions& o) {
   if (flags.arith != "fast") {
-    throw Error({.code = "usage.arith", .expected = "fast, the arithmetic of the cuda backend", .found = flags.arith,
+    throw Error({.code = "usage.arith",
+                 .expected = "fast, the arithmetic of the cuda backend",
+                 .found = flags.arith,
                  .where = {.key = "--arith"}});
   }
   if (flags.n_gpu_layers > 0) {
-    throw Error({.code = "usage.value", .expected = "-1, all layers on the device, or 0, none",
-                 .found = std::to_string(flags.n_gpu_layers), .where = {.key = "--n-gpu-layers"}});
+    throw Error({.code = "usage.value",
+                 .expected = "-1, all layers on the device, or 0, none",
+                 .found = std::to_string(flags.n_gpu_layers),
+                 .where = {.key = "--n-gpu-layers"}});
   }
   if (const std::string why = cuda_missing(); !why.empty()) {
-    throw Error({.code = "usage.backend", .expected = "one of the available backends: cpu", .found = "cuda: " + why,
+    throw Error({.code = "usage.backend",
+                 .expected = "one of the available backends: cpu",
+                 .found = "cuda: " + why,
                  .where = {.key = "--backend"}});
   }
   o.backend = Backend::cuda, o.device = flags.device;
@@ -67,7 +78,8 @@ void on_interrupt(int) {
 }
 
 void on_lost_file(int) {
-  constexpr std::string_view kText = "plumb: the model file was cut or became unreadable while in use [file.lost]\n";
+  constexpr std::string_view kText =
+      "plumb: the model file was cut or became unreadable while in use [file.lost]\n";
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kText.data(), kText.size());
   std::_Exit(kExitFile);
 }
@@ -98,15 +110,21 @@ void ModelFlags::add(CLI::App* c) {
   flag(c, "-m,--model", model, "Model file (GGUF); default: the model folder's");
   flag(c, "--models-dir", models_dir, "Model folder");
   flag(c, "-t,--threads", threads, "Threads; default: one per core")->check(CLI::Range(0, 1024));
-  flag(c, "-c,--ctx-size", ctx_size, "Tokens of context; 0: as the model was trained")->check(CLI::Range(0, 1 << 30));
-  flag(c, "--ubatch-size", ubatch_size, "Prompt tokens per call (-ub)")->check(CLI::Range(1, 65536))->capture_default_str();
+  flag(c, "-c,--ctx-size", ctx_size, "Tokens of context; 0: as the model was trained")
+      ->check(CLI::Range(0, 1 << 30));
+  flag(c, "--ubatch-size", ubatch_size, "Prompt tokens per call (-ub)")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
   flag(c, "--cache-type-k", cache_type_k, "Type of cached keys: f16, f32 (-ctk)")->capture_default_str();
   flag(c, "--cache-type-v", cache_type_v, "Type of cached values: f16, f32 (-ctv)")->capture_default_str();
   flag(c, "--arith", arith, "fast, or the reference in ref32 or ref64")
       ->check(CLI::IsMember({"fast", "ref32", "ref64"}))
       ->capture_default_str();
-  flag(c, "--backend", backend, "Where the model runs: cpu, cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
-  flag(c, "--n-gpu-layers", n_gpu_layers, "Layers on the device: -1, all of them, or 0, none (-ngl)")->capture_default_str();
+  flag(c, "--backend", backend, "Where the model runs: cpu, cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  flag(c, "--n-gpu-layers", n_gpu_layers, "Layers on the device: -1, all of them, or 0, none (-ngl)")
+      ->capture_default_str();
   flag(c, "--device", device, "Number of the CUDA device")->capture_default_str();
   flag(c, "--isa", isa, "Instruction set: scalar, avx2, avx512; also PLUMB_ISA");
   flag(c, "--no-fusion", no_fusion, "One step per operation; changes no bit");
@@ -140,8 +158,10 @@ ModelOptions ModelFlags::options(Progress progress) const {
       if (supported(i)) names.emplace_back(name(i));
     }
     if (!found || !supported(*found)) {
-      throw Error({.code = "usage.isa", .expected = fmt::format("one that this processor runs: {}", fmt::join(names, ", ")),
-                   .found = printable(asked), .where = {.key = "--isa"}});
+      throw Error({.code = "usage.isa",
+                   .expected = fmt::format("one that this processor runs: {}", fmt::join(names, ", ")),
+                   .found = printable(asked),
+                   .where = {.key = "--isa"}});
     }
     o.isa = *found;
   }
@@ -157,8 +177,10 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
   o.n_ubatch = ubatch_size;
   o.kv = kv_type(cache_type_k, "--cache-type-k");
   if (kv_type(cache_type_v, "--cache-type-v") != o.kv) {
-    throw Error({.code = "usage.value", .expected = fmt::format("{}, the type of the keys", cache_type_k),
-                 .found = cache_type_v, .where = {.key = "--cache-type-v"}});
+    throw Error({.code = "usage.value",
+                 .expected = fmt::format("{}, the type of the keys", cache_type_k),
+                 .found = cache_type_v,
+                 .where = {.key = "--cache-type-v"}});
   }
   o.fuse = !no_fusion;
   o.cancel = cancel;
@@ -166,6 +188,7 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
 }
 
 void PromptFlags::add(CLI::App* c) {
+  command = c;
   flag(c, "-p,--prompt", text, "Prompt");
   flag(c, "-f,--file", file, "Prompt from a file")->excludes("--prompt");
   flag(c, "--tokens", tokens, "Prompt as token ids: 1,2,3")->excludes("--prompt")->excludes("--file");
@@ -174,10 +197,23 @@ void PromptFlags::add(CLI::App* c) {
   flag(c, "--parse-special", parse_special, "Text that spells a control token becomes that token");
 }
 
+void PromptFlags::require() const {
+  if (command->count("--prompt") + command->count("--file") + command->count("--tokens") > 0) return;
+  throw Error(
+      {.code = "usage.prompt", .expected = "a prompt: -p TEXT, -f FILE or --tokens IDS", .found = "none"});
+}
+
 std::vector<int> PromptFlags::ids(const Model& model) const {
-  if (!tokens.empty()) return parse_ids(tokens);
-  const std::string prompt = !file.empty() ? read_file(file, 64 << 20) : escape ? unescape(text) : text;
-  return model.tokenizer().encode(prompt, {.add_special = !no_bos, .parse_special = parse_special});
+  std::vector<int> ids;
+  if (command->count("--tokens") > 0) {
+    ids = parse_ids(tokens);
+  } else {
+    const std::string prompt = !file.empty() ? read_file(file, 64 << 20) : escape ? unescape(text) : text;
+    ids = model.tokenizer().encode(prompt, {.add_special = !no_bos, .parse_special = parse_special});
+  }
+  if (!ids.empty()) return ids;
+  throw Error(
+      {.code = "usage.prompt", .expected = "a prompt of at least one token", .found = "an empty one"});
 }
 
 std::vector<int> parse_ids(const std::string& text) {
@@ -191,8 +227,10 @@ std::vector<int> parse_ids(const std::string& text) {
     int id = 0;
     const auto [rest, error] = std::from_chars(p, end, id);
     if (error != std::errc() || id < 0) {
-      throw Error({.code = "usage.tokens", .expected = "token ids separated by commas",
-                   .found = printable(std::string_view(p, size_t(end - p)), 20), .where = {.key = "--tokens"}});
+      throw Error({.code = "usage.tokens",
+                   .expected = "token ids separated by commas",
+                   .found = printable(std::string_view(p, size_t(end - p)), 20),
+                   .where = {.key = "--tokens"}});
     }
     ids.push_back(id);
     p = rest;
@@ -208,13 +246,22 @@ std::string unescape(const std::string& text) {
       continue;
     }
     switch (const char c = text[++i]) {
-      case 'n': out += '\n'; break;
-      case 'r': out += '\r'; break;
-      case 't': out += '\t'; break;
+      case 'n':
+        out += '\n';
+        break;
+      case 'r':
+        out += '\r';
+        break;
+      case 't':
+        out += '\t';
+        break;
       case '\\':
       case '\'':
-      case '"': out += c; break;
-      default: (out += '\\') += c;
+      case '"':
+        out += c;
+        break;
+      default:
+        (out += '\\') += c;
     }
   }
   return out;
@@ -240,7 +287,9 @@ void print_out(std::string_view text) {
 
 void flush_out() {
   if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return;
-  throw Error({.code = "output.write", .expected = "to write the result", .found = "a full or closed output",
+  throw Error({.code = "output.write",
+               .expected = "to write the result",
+               .found = "a full or closed output",
                .where = {.file = "standard output"}});
 }
 

@@ -1,4 +1,5 @@
-// Flags in llama.cpp's spelling, each also settable by PLUMB_ARG_<NAME>, and those that all running verbs share.
+// Flags in llama.cpp's spelling, each also settable by PLUMB_ARG_<NAME>, and those that all running verbs
+// share.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -44,7 +45,8 @@ struct ModelFlags {
   bool no_fusion = false;
 
   void add(CLI::App* command);
-  /// The file asked for, or the default model of the model folder; throws Error "model.none" saying how to get one.
+  /// The file asked for, or the default model of the model folder; throws Error "model.none" saying how to
+  /// get one.
   std::string path() const;
   ModelOptions options(Progress progress) const;
   RunnerOptions runner(std::atomic<bool>* cancel) const;
@@ -56,9 +58,11 @@ struct PromptFlags {
   bool escape = true;
   bool no_bos = false;
   bool parse_special = false;
+  CLI::App* command = nullptr;
 
   void add(CLI::App* command);
-  bool given() const { return !text.empty() || !file.empty() || !tokens.empty(); }
+  /// Both throw Error "usage.prompt": when no prompt was given, when it has no tokens.
+  void require() const;
   std::vector<int> ids(const Model& model) const;
 };
 
@@ -68,8 +72,15 @@ std::vector<int> parse_ids(const std::string& text);
 /// \n, \t, \\ and their kin, as a shell's printf reads them.
 std::string unescape(const std::string& text);
 
-/// What was wrong with the command line, for `at` or a subcommand of it.
-std::string describe(const CLI::App& at, const CLI::ParseError& e);
+/// Help with types and defaults only: environment names follow one rule, ranges are told when they are
+/// missed.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override;
+};
+
+/// What was wrong with the command line, of which `at` is the subcommand that was reached.
+std::string describe(const CLI::App& root, const CLI::App& at, const CLI::ParseError& e);
 
 /// Ctrl-C sets the flag; a second one ends the program at once.
 std::atomic<bool>& interrupt_flag();

@@ -96,8 +96,8 @@ void for_each_piece(const Selection& s, Use&& use) {
 void print_values(const Selection& s) {
   constexpr int64_t kPerLine = 4;
   print_out(fmt::format("{}  {}  {}  row {} of {}, {} of {} weights\n", printable(s.tensor->name, 255),
-                    info(s.tensor->format).name, shape_text(*s.tensor), s.row, s.tensor->rows(), s.count,
-                    s.tensor->columns()));
+                        info(s.tensor->format).name, shape_text(*s.tensor), s.row, s.tensor->rows(), s.count,
+                        s.tensor->columns()));
   for_each_piece(s, [&](int64_t first, std::span<const float> weights) {
     std::string out;
     for (int64_t i = 0; i < int64_t(weights.size()); ++i) {

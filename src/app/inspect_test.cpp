@@ -155,7 +155,7 @@ TEST_F(InspectCommand, RowsAndCountsOutsideTheTensorAreRefused) {
       run({"--values", bad});
       ADD_FAILURE() << bad;
     } catch (const Error& e) {
-      EXPECT_EQ(e.code(), "option.values") << bad;
+      EXPECT_EQ(e.code(), "usage.values") << bad;
     }
   }
 }
@@ -165,7 +165,7 @@ TEST_F(InspectCommand, AnUnknownTensorIsAnsweredWithTheNearestNames) {
     run({"--values", "a.wieght:1"});
     FAIL();
   } catch (const Error& e) {
-    EXPECT_EQ(e.code(), "option.tensor");
+    EXPECT_EQ(e.code(), "usage.tensor");
     EXPECT_EQ(e.where().tensor, "a.wieght");
     EXPECT_EQ(e.remedy(), "did you mean a.weight, a:1");
   }

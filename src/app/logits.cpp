@@ -30,8 +30,11 @@ Value find_value(const Program& p, const std::string& asked) {
   std::vector<std::string> names;
   for (const Node& n : p.nodes) names.push_back(n.name);
   names = nearest(asked, std::move(names), 3);
-  throw Error({.code = "usage.value", .expected = fmt::format("a value of the model, such as {}", fmt::join(names, ", ")),
-               .found = printable(asked), .where = {.key = "--stop-after"}, .remedy = "'plumb show FILE' lists them"});
+  throw Error({.code = "usage.value",
+               .expected = fmt::format("a value of the model, such as {}", fmt::join(names, ", ")),
+               .found = printable(asked),
+               .where = {.key = "--stop-after"},
+               .remedy = "'plumb show FILE' lists them"});
 }
 
 std::string statistics(std::span<const double> x) {
@@ -41,7 +44,8 @@ std::string statistics(std::span<const double> x) {
     least = std::min(least, v), most = std::max(most, v);
   }
   const double n = double(x.size());
-  return fmt::format("rms {:.6f} min {:.6f} max {:.6f} mean {:.6f}", std::sqrt(squares / n), least, most, sum / n);
+  return fmt::format("rms {:.6f} min {:.6f} max {:.6f} mean {:.6f}", std::sqrt(squares / n), least, most,
+                     sum / n);
 }
 
 void print_top(const Model& model, std::span<const double> row, int top) {
@@ -52,11 +56,13 @@ void print_top(const Model& model, std::span<const double> row, int top) {
     return row[size_t(a)] != row[size_t(b)] ? row[size_t(a)] > row[size_t(b)] : a < b;
   });
   for (size_t i = 0; i < n; ++i) {
-    print_out(fmt::format("{:>8} {:>12.6f}  {}\n", ids[i], row[size_t(ids[i])], quote(model.tokenizer().piece(ids[i], true), 40)));
+    print_out(fmt::format("{:>8} {:>12.6f}  {}\n", ids[i], row[size_t(ids[i])],
+                          quote(model.tokenizer().piece(ids[i], true), 40)));
   }
 }
 
-void print_row(const Model& model, const Options& o, Value value, int64_t position, std::span<const double> row) {
+void print_row(const Model& model, const Options& o, Value value, int64_t position,
+               std::span<const double> row) {
   const Node& node = model.program().nodes[size_t(value)];
   const bool logits = value == model.program().output;
   if (!logits || o.all || o.stats) {
@@ -67,22 +73,18 @@ void print_row(const Model& model, const Options& o, Value value, int64_t positi
   if (logits) {
     print_top(model, row, o.top);
   } else {
-    print_out(fmt::format("  {:.9g}{}\n", fmt::join(row.first(std::min<size_t>(row.size(), 8)), " "), row.size() > 8 ? " ..." : ""));
+    print_out(fmt::format("  {:.9g}{}\n", fmt::join(row.first(std::min<size_t>(row.size(), 8)), " "),
+                          row.size() > 8 ? " ..." : ""));
   }
 }
 
 void logits(const Options& o) {
-  if (!o.prompt.given()) {
-    throw Error({.code = "usage.prompt", .expected = "a prompt: -p TEXT, -f FILE or --tokens IDS", .found = "none"});
-  }
+  o.prompt.require();
   catch_interrupt();
   ProgressBar bar;
   const Model model(o.model.path(), o.model.options(bar.callback()));
   const Value value = find_value(model.program(), o.stop_after);
   const std::vector<int> ids = o.prompt.ids(model);
-  if (ids.empty()) {
-    throw Error({.code = "usage.prompt", .expected = "a prompt of at least one token", .found = "an empty one"});
-  }
   const auto runner = Runner::make(model, o.model.runner(&interrupt_flag()));
   std::vector<double> values;
   const int64_t size = model.program().shape(value).size();
@@ -105,7 +107,8 @@ void logits(const Options& o) {
   }
   bar.erase();
   if (o.output.empty()) return flush_out();
-  const std::vector<int64_t> shape = o.all ? std::vector<int64_t>{int64_t(ids.size()), size} : std::vector<int64_t>{size};
+  const std::vector<int64_t> shape =
+      o.all ? std::vector<int64_t>{int64_t(ids.size()), size} : std::vector<int64_t>{size};
   write_npy(o.output, values, shape, o.model.arith != "ref64");
 }
 
@@ -117,9 +120,12 @@ void add_logits(CLI::App& root) {
   o->model.add(c);
   o->prompt.add(c);
   flag(c, "--all", o->all, "Every token of the prompt, not only the last");
-  flag(c, "--top", o->top, "How many of the largest logits to print")->check(CLI::Range(1, 1 << 24))->capture_default_str();
+  flag(c, "--top", o->top, "How many of the largest logits to print")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
   flag(c, "--stats", o->stats, "Also rms, min, max and mean");
-  flag(c, "--stop-after", o->stop_after, "Compute only up to this value and print it ('plumb show' lists the names)")
+  flag(c, "--stop-after", o->stop_after,
+       "Compute only up to this value and print it ('plumb show' lists the names)")
       ->capture_default_str();
   flag(c, "-o,--output", o->output, "Write a NumPy file instead of text: float64 for ref64, else float32");
   c->callback([o] { logits(*o); });

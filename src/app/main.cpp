@@ -15,14 +15,16 @@ namespace plumb {
 namespace {
 
 // Registered in the order of the help text.
-constexpr void (*kCommands[])(CLI::App&) = {add_run, add_logits, add_inspect, add_show};
+constexpr void (*kCommands[])(CLI::App&) = {add_run,  add_logits,   add_inspect,
+                                            add_show, add_tokenize, add_detokenize};
 
 int usage_failure(const CLI::App& root, const CLI::ParseError& e) {
   if (e.get_exit_code() == 0) return root.exit(e);  // --help, --version
   std::fflush(stdout);
   const CLI::App* at = &root;
   for (const CLI::App* sub : root.get_subcommands()) at = sub;
-  fmt::print(stderr, "plumb: {} [usage]; see '{} --help'\n", describe(*at, e), at == &root ? "plumb" : "plumb " + at->get_name());
+  fmt::print(stderr, "plumb: {} [usage]; see '{} --help'\n", describe(root, *at, e),
+             at == &root ? "plumb" : "plumb " + at->get_name());
   return kExitUsage;
 }
 
@@ -30,6 +32,7 @@ int run(int argc, char** argv) {
   CLI::App root("Runs GGUF language models, and shows whether an engine computes what it should.", "plumb");
   root.set_version_flag("--version", "plumb " PLUMB_VERSION);
   root.require_subcommand(1);
+  root.formatter(std::make_shared<HelpFormatter>());
   for (auto add : kCommands) add(root);
   try {
     std::vector<std::string> arguments = expand_short_names(argc, argv);

@@ -9,6 +9,7 @@
 namespace plumb {
 
 /// Writes a little-endian float64 or float32 array of that shape, C order, atomically.
-void write_npy(const std::string& path, std::span<const double> values, const std::vector<int64_t>& shape, bool as_float32);
+void write_npy(const std::string& path, std::span<const double> values, const std::vector<int64_t>& shape,
+               bool as_float32);
 
 }  // namespace plumb

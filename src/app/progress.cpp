@@ -28,8 +28,8 @@ void ProgressBar::show(const char* what, double share) {
   struct winsize size = {};
   const int columns = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
   const int width = std::clamp(columns - 18, 4, 40), full = int(share * width);
-  fmt::print(stderr, "\r{:<8} [{}{}] {:3.0f}%", what, std::string(size_t(full), '#'), std::string(size_t(width - full), '.'),
-             share * 100);
+  fmt::print(stderr, "\r{:<8} [{}{}] {:3.0f}%", what, std::string(size_t(full), '#'),
+             std::string(size_t(width - full), '.'), share * 100);
   std::fflush(stderr);
 }
 

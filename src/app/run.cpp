@@ -26,14 +26,18 @@ struct Options {
 void add_sampler_flags(CLI::App* c, Options& o) {
   SamplerOptions& s = o.generate.sampler;
   flag(c, "-s,--seed", o.seed, "Seed of the draws; -1: chosen and shown")->capture_default_str();
-  flag(c, "--temp,--temperature", s.temperature, "Temperature; 0: always the likeliest token")->capture_default_str();
+  flag(c, "--temp,--temperature", s.temperature, "Temperature; 0: always the likeliest token")
+      ->capture_default_str();
   flag(c, "--top-k", s.top_k, "Keep the k likeliest; 0: all")->capture_default_str();
   flag(c, "--top-p", s.top_p, "Keep the likeliest that sum to p; 1: all")->capture_default_str();
   flag(c, "--min-p", s.min_p, "Keep those of at least p times the likeliest; 0: all")->capture_default_str();
   flag(c, "--repeat-penalty", s.repeat_penalty, "Penalty on ids seen lately; 1: none")->capture_default_str();
-  flag(c, "--presence-penalty", s.presence_penalty, "Subtracted once from ids seen lately")->capture_default_str();
-  flag(c, "--frequency-penalty", s.frequency_penalty, "Subtracted per occurrence of ids seen lately")->capture_default_str();
-  flag(c, "--repeat-last-n", s.repeat_last_n, "How far back penalties look; -1: everything")->capture_default_str();
+  flag(c, "--presence-penalty", s.presence_penalty, "Subtracted once from ids seen lately")
+      ->capture_default_str();
+  flag(c, "--frequency-penalty", s.frequency_penalty, "Subtracted per occurrence of ids seen lately")
+      ->capture_default_str();
+  flag(c, "--repeat-last-n", s.repeat_last_n, "How far back penalties look; -1: everything")
+      ->capture_default_str();
   flag(c, "--samplers", o.samplers, "The chain of filters, in order, separated by ;")->capture_default_str();
 }
 
@@ -54,9 +58,11 @@ std::vector<std::string> split(const std::string& text, char separator) {
 void report(const Options& o, const Runner& runner, size_t prompt, const Generated& g) {
   const double rate = g.seconds > 0 ? double(g.ids.size()) / g.seconds : 0;
   const double prompt_rate = g.prompt_seconds > 0 ? double(prompt) / g.prompt_seconds : 0;
-  fmt::print(stderr, "\nprompt {} tokens in {:.2f} s ({:.1f}/s), answer {} tokens in {:.2f} s ({:.1f}/s), context {}/{}, seed {}; {}\n",
-             prompt, g.prompt_seconds, prompt_rate, g.ids.size(), g.seconds, rate, runner.length(), runner.n_ctx(),
-             o.generate.sampler.seed, name(g.stop));
+  fmt::print(stderr,
+             "\nprompt {} tokens in {:.2f} s ({:.1f}/s), answer {} tokens in {:.2f} s ({:.1f}/s), context "
+             "{}/{}, seed {}; {}\n",
+             prompt, g.prompt_seconds, prompt_rate, g.ids.size(), g.seconds, rate, runner.length(),
+             runner.n_ctx(), o.generate.sampler.seed, name(g.stop));
 }
 
 void warn_unused(const Model& model) {
@@ -64,13 +70,12 @@ void warn_unused(const Model& model) {
   if (unused.empty()) return;
   const size_t shown = std::min<size_t>(unused.size(), 8);
   fmt::print(stderr, "warning: {} tensors of the file are not used: {}{}\n", unused.size(),
-             fmt::join(unused.begin(), unused.begin() + int64_t(shown), ", "), shown < unused.size() ? ", ..." : "");
+             fmt::join(unused.begin(), unused.begin() + int64_t(shown), ", "),
+             shown < unused.size() ? ", ..." : "");
 }
 
 void run(Options& o) {
-  if (!o.prompt.given()) {
-    throw Error({.code = "usage.prompt", .expected = "a prompt: -p TEXT, -f FILE or --tokens IDS", .found = "none"});
-  }
+  o.prompt.require();
   o.generate.sampler.chain = split(o.samplers, ';');
   check(o.generate.sampler);
   o.generate.sampler.seed = o.seed < 0 ? std::random_device()() : uint64_t(o.seed);
@@ -80,9 +85,6 @@ void run(Options& o) {
   const Model model(o.model.path(), o.model.options(bar.callback()));
   const auto runner = Runner::make(model, o.model.runner(&interrupt_flag()));
   std::vector<int> ids = o.prompt.ids(model);
-  if (ids.empty()) {
-    throw Error({.code = "usage.prompt", .expected = "a prompt of at least one token", .found = "an empty one"});
-  }
   if (!o.quiet) warn_unused(model);
   const Generated g = generate(*runner, model.tokenizer(), ids, o.generate, [&](std::string_view text) {
     bar.erase();
@@ -92,8 +94,8 @@ void run(Options& o) {
   bar.erase();
   if (!o.quiet) report(o, *runner, ids.size(), g);
   if (g.stop == Stop::context_full) {
-    fmt::print(stderr, "the context of {} tokens is full; raise it with -c (the model was trained with {})\n", runner->n_ctx(),
-               model.program().n_ctx_train);
+    fmt::print(stderr, "the context of {} tokens is full; raise it with -c (the model was trained with {})\n",
+               runner->n_ctx(), model.program().n_ctx_train);
   }
   if (g.stop == Stop::cancelled) throw Error({.code = "run.cancelled", .found = "an interrupt"});
 }
@@ -101,14 +103,17 @@ void run(Options& o) {
 }  // namespace
 
 void add_run(CLI::App& root) {
-  CLI::App* c = root.add_subcommand("run", "Continue a prompt; the text goes to standard output")->alias("completion");
+  CLI::App* c =
+      root.add_subcommand("run", "Continue a prompt; the text goes to standard output")->alias("completion");
   auto o = std::make_shared<Options>();
   o->model.add(c);
   o->prompt.add(c);
-  flag(c, "-n,--predict,--n-predict,--max-tokens", o->generate.n_predict, "Tokens to generate; -1: until the model ends")
+  flag(c, "-n,--predict,--n-predict,--max-tokens", o->generate.n_predict,
+       "Tokens to generate; -1: until the model ends")
       ->check(CLI::Range(-1, 1 << 30))
       ->capture_default_str();
-  flag(c, "-r,--reverse-prompt", o->generate.stops, "Stop where this text appears; may be repeated");
+  flag(c, "-r,--reverse-prompt", o->generate.stops, "Stop where this text appears; may be repeated")
+      ->allow_extra_args(false);
   flag(c, "--ignore-eos", o->generate.ignore_eos, "Go on after the end-of-text token");
   flag(c, "--special", o->generate.special, "Show control tokens");
   flag(c, "-q,--quiet", o->quiet, "No statistics, no warnings");

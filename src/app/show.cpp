@@ -29,12 +29,15 @@ void show(const Options& o) {
 }  // namespace
 
 void add_show(CLI::App& root) {
-  CLI::App* c = root.add_subcommand("show", "What a model computes: its operations, or the steps that run them");
+  CLI::App* c =
+      root.add_subcommand("show", "What a model computes: its operations, or the steps that run them");
   auto o = std::make_shared<Options>();
   c->add_option("file", o->file, "GGUF file")->required();
   flag(c, "--plan", o->plan, "The fused steps with their bytes and flops");
   flag(c, "--no-fusion", o->no_fusion, "With --plan: one step per operation");
-  flag(c, "--tokens", o->tokens, "With --plan: tokens per call")->check(CLI::Range(1, 65536))->capture_default_str();
+  flag(c, "--tokens", o->tokens, "With --plan: tokens per call")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
   c->callback([o] { show(*o); });
 }
 

@@ -11,20 +11,34 @@
 
 namespace plumb {
 
-std::string describe(const CLI::App& at, const CLI::ParseError& e) {
-  if (e.get_name() != "ExtrasError" && e.get_name() != "RequiredError") return printable(e.what(), 400);
-  std::vector<std::string> unknown = at.remaining(), known;
+std::string HelpFormatter::make_option_opts(const CLI::Option* option) const {
+  if (option->get_type_size() == 0) return {};
+  const std::string type = option->get_type_name(), value = option->get_default_str();
+  return " " + type.substr(0, type.find(':')) + (value.empty() ? "" : "=" + value);
+}
+
+std::string describe(const CLI::App& root, const CLI::App& at, const CLI::ParseError& e) {
+  const int code = e.get_exit_code();  // the name may be that of the subcommand
+  if (code != int(CLI::ExitCodes::ExtrasError) && code != int(CLI::ExitCodes::RequiredError))
+    return printable(e.what(), 400);
+  std::vector<std::string> unknown = root.remaining(true), known;
   for (const CLI::Option* option : at.get_options()) {
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
     for (const std::string& name : option->get_snames()) known.push_back("-" + name);
   }
-  for (const CLI::App* sub : at.get_subcommands([](const CLI::App*) { return true; })) known.push_back(sub->get_name());
+  for (const CLI::App* sub : at.get_subcommands([](const CLI::App*) { return true; }))
+    known.push_back(sub->get_name());
   if (unknown.empty()) {
-    return at.get_subcommands([](const CLI::App*) { return true; }).empty() ? printable(e.what(), 400)
-                                                                            : "expected a command, such as run";
+    return at.get_subcommands([](const CLI::App*) { return true; }).empty()
+               ? printable(e.what(), 400)
+               : "expected a command, such as run";
   }
-  const std::vector<std::string> near = nearest(unknown.front(), known, 1);
-  std::string text = fmt::format("{} is not known here", printable(unknown.front()));
+  // The value of an unknown flag is left over as well: name the flag.
+  const auto flag =
+      std::find_if(unknown.begin(), unknown.end(), [](const std::string& u) { return u.starts_with('-'); });
+  const std::string wrong = flag != unknown.end() ? *flag : unknown.front();
+  const std::vector<std::string> near = nearest(wrong, known, 1);
+  std::string text = fmt::format("{} is not known here", printable(wrong));
   if (!near.empty()) text += fmt::format("; did you mean {}?", near.front());
   return text;
 }

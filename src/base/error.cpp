@@ -1,9 +1,9 @@
 #include "base/error.h"
 
+#include <fmt/format.h>
+
 #include <cstdio>
 #include <cstdlib>
-
-#include <fmt/format.h>
 
 namespace plumb {
 namespace {
@@ -15,7 +15,8 @@ std::string place(const Where& w) {
     if (!s.empty()) s += ", ";
     s += part;
   };
-  if (!w.key.empty()) add("key " + printable(w.key));
+  if (!w.key.empty())
+    add((w.key[0] == '-' ? "" : "key ") + printable(w.key));  // a flag, or a key of the file
   if (!w.tensor.empty()) add("tensor " + printable(w.tensor));
   if (w.offset >= 0) add(fmt::format("byte {}", w.offset));
   return s;
@@ -52,7 +53,8 @@ std::string printable(std::string_view text, size_t limit) {
 
 namespace detail {
 void check_failed(const char* condition, const char* file, int line) {
-  std::fprintf(stderr, "%s:%d: internal error: %s does not hold; please report this\n", file, line, condition);
+  std::fprintf(stderr, "%s:%d: internal error: %s does not hold; please report this\n", file, line,
+               condition);
   std::abort();
 }
 }  // namespace detail

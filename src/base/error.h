@@ -8,7 +8,8 @@
 
 namespace plumb {
 
-/// A place in the user's world. Every field is optional; offset is a byte offset into `file`, -1 when unknown.
+/// A place in the user's world. Every field is optional; offset is a byte offset into `file`, -1 when
+/// unknown.
 struct Where {
   std::string file = {};
   int64_t offset = -1;
@@ -17,8 +18,8 @@ struct Where {
   std::string line = {};    // source line of the model that asked, "models/qwen3.cpp:23"
 };
 
-/// Thrown while loading, parsing and planning; never by a kernel. `code` is stable: "room.reason", for example
-/// "gguf.truncated"; its first word decides the exit status (app/exit_codes.h).
+/// Thrown while loading, parsing and planning; never by a kernel. `code` is stable: "room.reason", for
+/// example "gguf.truncated"; its first word decides the exit status (app/exit_codes.h).
 class Error : public std::exception {
  public:
   struct Parts {
@@ -53,7 +54,7 @@ namespace detail {
 }  // namespace plumb
 
 // For our own mistakes only: no input can make it fail. Active in every build.
-#define PLUMB_CHECK(condition) \
-  do {                         \
+#define PLUMB_CHECK(condition)                                                       \
+  do {                                                                               \
     if (!(condition)) ::plumb::detail::check_failed(#condition, __FILE__, __LINE__); \
   } while (false)

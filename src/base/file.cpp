@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,8 +9,6 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "base/error.h"
 
@@ -44,8 +43,10 @@ int64_t regular_size(int fd, const std::string& path) {
   struct stat s = {};
   if (::fstat(fd, &s) != 0) fail("file.open", "a readable file", path);
   if (!S_ISREG(s.st_mode)) {
-    throw Error({.code = "file.open", .expected = "a regular file",
-                 .found = S_ISDIR(s.st_mode) ? "a folder" : "a device, pipe or socket", .where = {.file = path}});
+    throw Error({.code = "file.open",
+                 .expected = "a regular file",
+                 .found = S_ISDIR(s.st_mode) ? "a folder" : "a device, pipe or socket",
+                 .where = {.file = path}});
   }
   return s.st_size;
 }
@@ -89,7 +90,9 @@ std::string read_file(const std::string& path, int64_t limit) {
     if (n < 0) fail("file.read", "a readable file", path);
     if (n == 0) return out;
     if (int64_t(out.size()) + n > limit) {
-      throw Error({.code = "file.too_large", .expected = fmt::format("at most {} bytes", limit), .found = "more",
+      throw Error({.code = "file.too_large",
+                   .expected = fmt::format("at most {} bytes", limit),
+                   .found = "more",
                    .where = {.file = path}});
     }
     out.append(buffer, size_t(n));

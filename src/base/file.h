@@ -30,8 +30,9 @@ class MappedFile {
 /// The whole file, at most `limit` bytes; throws Error "file.open", "file.read" or "file.too_large".
 std::string read_file(const std::string& path, int64_t limit);
 
-/// Writes through `writer(fd)` to a temporary file beside `path`, syncs it, renames it over `path` and syncs the folder.
-/// On any failure, also an exception of the writer, the old file stays as it was and nothing is left behind.
+/// Writes through `writer(fd)` to a temporary file beside `path`, syncs it, renames it over `path` and syncs
+/// the folder. On any failure, also an exception of the writer, the old file stays as it was and nothing is
+/// left behind.
 void atomic_replace(const std::string& path, const std::function<void(int fd)>& writer);
 
 /// Writes all bytes to fd or throws Error "file.write".

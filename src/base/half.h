@@ -15,7 +15,8 @@ inline float half_to_float(uint16_t h) {
     const float magnitude = float(mantissa) * 0x1p-24f;
     return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
   }
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | mantissa << 13 | (mantissa ? 0x400000u : 0u));
+  if (exponent == 31)
+    return std::bit_cast<float>(sign | 0x7f800000u | mantissa << 13 | (mantissa ? 0x400000u : 0u));
   return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
@@ -26,7 +27,7 @@ inline uint16_t float_to_half(float f) {
   const uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return uint16_t(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
   if (magnitude >= 0x477ff000u) return uint16_t(sign | 0x7c00u);  // 65520 and above
-  if (magnitude < 0x38800000u) {                                   // below 2^-14: multiples of 2^-24
+  if (magnitude < 0x38800000u) {                                  // below 2^-14: multiples of 2^-24
     const float scaled = std::bit_cast<float>(magnitude) * 0x1p24f;
     const float rounded = (scaled + 0x1p23f) - 0x1p23f;  // nearest even integer, as scaled < 2^10
     return uint16_t(sign | uint16_t(rounded));

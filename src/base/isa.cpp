@@ -7,9 +7,12 @@ constexpr Isa kAll[] = {Isa::scalar, Isa::avx2, Isa::avx512};
 
 const char* name(Isa isa) {
   switch (isa) {
-    case Isa::avx2: return "avx2";
-    case Isa::avx512: return "avx512";
-    case Isa::scalar: break;
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
+    case Isa::scalar:
+      break;
   }
   return "scalar";
 }
@@ -25,12 +28,14 @@ bool supported(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
     case Isa::avx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+             __builtin_cpu_supports("f16c");
     case Isa::avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
-    case Isa::scalar: break;
+    case Isa::scalar:
+      break;
   }
 #endif
   return isa == Isa::scalar;

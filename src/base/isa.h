@@ -7,8 +7,8 @@
 
 namespace plumb {
 
-/// In ascending order of preference. avx512 means F, BW, DQ, VL, VBMI and VNNI together (Ice Lake, Zen 4 and later); avx2
-/// means AVX2, FMA and F16C.
+/// In ascending order of preference. avx512 means F, BW, DQ, VL, VBMI and VNNI together (Ice Lake, Zen 4 and
+/// later); avx2 means AVX2, FMA and F16C.
 enum class Isa { scalar, avx2, avx512 };
 
 const char* name(Isa isa);

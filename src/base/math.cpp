@@ -12,8 +12,8 @@ constexpr double kLn2 = 0.6931471805599453;
 }  // namespace
 
 double logarithm(double x) {
-  // x = m 2^e with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh(s), s = (m - 1) / (m + 1), |s| < 0.172; the first term left out is
-  // s^25 / 25 < 1e-20.
+  // x = m 2^e with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh(s), s = (m - 1) / (m + 1), |s| < 0.172; the
+  // first term left out is s^25 / 25 < 1e-20.
   int e = 0;
   double m = std::frexp(x, &e);
   if (m < 0.7071067811865476) m *= 2, --e;
@@ -26,8 +26,10 @@ double logarithm(double x) {
 double exponential(double x) {
   if (!(x > -745)) return x != x ? x : 0;
   if (x > 709) return HUGE_VAL;
-  // x = n ln 2 + r, |r| <= 0.347; Taylor to degree 18, remainder < 1e-24. ln 2 in two parts: n times the first is exact.
-  const double n = std::nearbyint(x / kLn2), r = std::fma(n, -1.9082149292705877e-10, std::fma(n, -0.6931471803691238, x));
+  // x = n ln 2 + r, |r| <= 0.347; Taylor to degree 18, remainder < 1e-24. ln 2 in two parts: n times the
+  // first is exact.
+  const double n = std::nearbyint(x / kLn2),
+               r = std::fma(n, -1.9082149292705877e-10, std::fma(n, -0.6931471803691238, x));
   double sum = 1;
   for (int k = 18; k >= 1; --k) sum = 1 + r / k * sum;
   return std::ldexp(sum, int(n));
@@ -36,7 +38,8 @@ double exponential(double x) {
 double power(double x, double y) { return exponential(y * logarithm(x)); }
 
 void sine_cosine(double x, double* sine, double* cosine) {
-  // x = k pi/2 + r: pi/2 in three parts of 33 bits, of which k (30 bits) times a part loses nothing under fma.
+  // x = k pi/2 + r: pi/2 in three parts of 33 bits, of which k (30 bits) times a part loses nothing under
+  // fma.
   const double k = std::nearbyint(x * (2 / kPi));
   double r = std::fma(-k, 0x1.921fb544p0, x);
   r = std::fma(-k, 0x1.0b4611a6p-34, r);
@@ -48,10 +51,18 @@ void sine_cosine(double x, double* sine, double* cosine) {
   s = r + r * s;
   c = 1 + c;
   switch (static_cast<uint64_t>(static_cast<int64_t>(k)) % 4) {
-    case 0: *sine = s, *cosine = c; break;
-    case 1: *sine = c, *cosine = -s; break;
-    case 2: *sine = -s, *cosine = -c; break;
-    default: *sine = -c, *cosine = s; break;
+    case 0:
+      *sine = s, *cosine = c;
+      break;
+    case 1:
+      *sine = c, *cosine = -s;
+      break;
+    case 2:
+      *sine = -s, *cosine = -c;
+      break;
+    default:
+      *sine = -c, *cosine = s;
+      break;
   }
 }
 

@@ -1,8 +1,8 @@
 #include "base/math.h"
 
-#include <cmath>
-
 #include <gtest/gtest.h>
+
+#include <cmath>
 
 namespace plumb {
 namespace {
@@ -16,7 +16,8 @@ TEST(Math, AgreesWithTheLibraryOverItsRange) {
     const double e = t * 1400 - 700;
     ASSERT_NEAR(exponential(e) / double(std::exp((long double)e)), 1, 1e-15 * (1 + std::fabs(e) / 700)) << e;
     const double y = -t * 2;
-    ASSERT_NEAR(power(1e6, y) / double(std::pow(1e6L, (long double)y)), 1, 1e-15 * (2 + std::fabs(y) * 14)) << y;
+    ASSERT_NEAR(power(1e6, y) / double(std::pow(1e6L, (long double)y)), 1, 1e-15 * (2 + std::fabs(y) * 14))
+        << y;
     const double angle = (t * 2 - 1) * 1e6;
     double s = 0, c = 0;
     sine_cosine(angle, &s, &c);

@@ -13,7 +13,8 @@ void pause_briefly() {
 #endif
 }
 
-// About 30 us of pauses before the thread gives its core away: longer than a step is uneven, shorter than a time slice.
+// About 30 us of pauses before the thread gives its core away: longer than a step is uneven, shorter than a
+// time slice.
 constexpr int kSpins = 1000;
 
 void wait_while_equal(std::atomic<unsigned>& value, unsigned old) {

@@ -8,8 +8,8 @@
 
 namespace plumb {
 
-/// A fixed crew; the caller of run() is thread 0. Waiting spins for some tens of microseconds, then sleeps, so that an idle or
-/// oversubscribed machine is not kept busy.
+/// A fixed crew; the caller of run() is thread 0. Waiting spins for some tens of microseconds, then sleeps,
+/// so that an idle or oversubscribed machine is not kept busy.
 class Pool {
  public:
   explicit Pool(int threads);

@@ -83,20 +83,4 @@ std::string to_valid_utf8(std::string_view text) {
   return out;
 }
 
-Utf8Step utf8_step_lenient(std::string_view text, size_t position) {
-  const uint8_t lead = byte_at(text, position);
-  if (lead < 0x80) return {Utf8Step::State::valid, lead, 1};
-  if (lead < 0xC0 || lead >= 0xF8) return bad(1);
-  const int length = utf8_length(lead);
-  if (position + static_cast<size_t>(length) > text.size()) return bad(1);
-  uint32_t code = lead & (0xFFu >> (length + 1));
-  for (int i = 1; i < length; ++i) {
-    const uint8_t next = byte_at(text, position + static_cast<size_t>(i));
-    if ((next & 0xC0) != 0x80) return bad(1);
-    code = (code << 6) | (next & 0x3Fu);
-  }
-  if (code > 0x10FFFF) return bad(1);
-  return {Utf8Step::State::valid, code, length};
-}
-
 }  // namespace plumb

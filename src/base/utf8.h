@@ -36,6 +36,21 @@ std::string to_valid_utf8(std::string_view text);
 
 /// Reads as llama.cpp's tokenizers do: overlong forms and surrogates are taken as code points; any other
 /// invalid byte is one U+FFFD of length 1, also a lead byte above 0x10FFFF.
-Utf8Step utf8_step_lenient(std::string_view text, size_t position);
+inline Utf8Step utf8_step_lenient(std::string_view text, size_t position) {
+  constexpr Utf8Step bad{Utf8Step::State::invalid, kReplacementCharacter, 1};
+  const uint8_t lead = static_cast<uint8_t>(text[position]);
+  if (lead < 0x80) return {Utf8Step::State::valid, lead, 1};
+  if (lead < 0xC0 || lead >= 0xF8) return bad;
+  const int length = utf8_length(lead);
+  if (position + static_cast<size_t>(length) > text.size()) return bad;
+  uint32_t code = lead & (0xFFu >> (length + 1));
+  for (int i = 1; i < length; ++i) {
+    const uint8_t next = static_cast<uint8_t>(text[position + static_cast<size_t>(i)]);
+    if ((next & 0xC0) != 0x80) return bad;
+    code = (code << 6) | (next & 0x3Fu);
+  }
+  if (code > 0x10FFFF) return bad;
+  return {Utf8Step::State::valid, code, length};
+}
 
 }  // namespace plumb

@@ -1,11 +1,13 @@
-// Attention of the query heads that share one kv head, for consecutive tokens of one sequence (docs/numerics.md):
+// Attention of the query heads that share one kv head, for consecutive tokens of one sequence
+// (docs/numerics.md):
 //
 //   score = scale * (fma over dim, ascending)
-//   per chunk of 256 positions: largest score, e = exp(score - largest), their sum in 16 lanes (key mod 16) and a fixed tree,
-//   o = fma over ascending keys of e v; chunks joined in ascending order; one division at the end.
+//   per chunk of 256 positions: largest score, e = exp(score - largest), their sum in 16 lanes (key mod 16)
+//   and a fixed tree, o = fma over ascending keys of e v; chunks joined in ascending order; one division at
+//   the end.
 //
-// Masked keys are skipped by position, never by value. A row is one query head of one token; rows share the loads of K and V
-// but never a sum, so how many are taken at once changes no bit.
+// Masked keys are skipped by position, never by value. A row is one query head of one token; rows share the
+// loads of K and V but never a sum, so how many are taken at once changes no bit.
 #pragma once
 
 #include <limits>
@@ -27,7 +29,8 @@ struct AttentionWork {
 
 template <class V>
 typename V::F load_kv(KvType type, const uint8_t* p, int64_t element) {
-  return type == KvType::f16 ? V::from_half(p + element * 2) : V::load(reinterpret_cast<const float*>(p) + element);
+  return type == KvType::f16 ? V::from_half(p + element * 2)
+                             : V::load(reinterpret_cast<const float*>(p) + element);
 }
 
 // Keys of a chunk that a row sees: [first, last).
@@ -43,7 +46,8 @@ inline Range visible(const AttentionArgs& a, int token, int64_t chunk) {
 
 // Scores of R rows against the chunk's blocks of 16 keys [first_block, last_block).
 template <class V, int R, KvType kType>
-void scores(const AttentionArgs& a, const float* const* q, const uint8_t* k, int first_block, int last_block, float* e) {
+void scores(const AttentionArgs& a, const float* const* q, const uint8_t* k, int first_block, int last_block,
+            float* e) {
   for (int b = first_block; b < last_block; ++b) {
     typename V::F acc[R];
     for (int r = 0; r < R; ++r) acc[r] = V::zero();
@@ -109,7 +113,8 @@ void weigh(const float* e, const uint8_t* v, int dim, int first, int last, float
 }
 
 template <class V, int R, KvType kType>
-void attention_chunk(const AttentionArgs& a, AttentionWork& w, const float* const* q, const int* token, int64_t chunk) {
+void attention_chunk(const AttentionArgs& a, AttentionWork& w, const float* const* q, const int* token,
+                     int64_t chunk) {
   Range all = {kChunk, 0}, common = {0, kChunk}, range[R];
   for (int r = 0; r < R; ++r) {
     range[r] = visible(a, token[r], chunk);
@@ -132,7 +137,8 @@ void attention_chunk(const AttentionArgs& a, AttentionWork& w, const float* cons
   std::memset(w.chunk_o, 0, size_t(R) * w.dim * 4);
   const auto alone = [&](int first, int last) {  // keys that not every row sees
     for (int r = 0; r < R; ++r) {
-      const int from = first > range[r].first ? first : range[r].first, to = last < range[r].last ? last : range[r].last;
+      const int from = first > range[r].first ? first : range[r].first,
+                to = last < range[r].last ? last : range[r].last;
       if (from < to) weigh<V, 1, kType>(w.e + r * kChunk, v, w.dim, from, to, w.chunk_o + r * w.dim);
     }
   };
@@ -153,7 +159,8 @@ void attention_chunk(const AttentionArgs& a, AttentionWork& w, const float* cons
     w.largest[r] = m;
     w.sum[r] = __builtin_fmaf(sum[r], factors[1], w.sum[r] * factors[0]);
     for (int d = 0; d < w.dim; d += 16) {
-      V::store(o + d, V::fma(V::load(c + d), V::set1(factors[1]), V::mul(V::load(o + d), V::set1(factors[0]))));
+      V::store(o + d,
+               V::fma(V::load(c + d), V::set1(factors[1]), V::mul(V::load(o + d), V::set1(factors[0]))));
     }
   }
 }
@@ -169,7 +176,8 @@ void attention_rows(const AttentionArgs& a, AttentionWork& w, int first_row) {
   }
   const int64_t pos = a.first_pos + token[R - 1], lowest = a.first_pos + token[0];
   const int64_t first = a.window > 0 && lowest - a.window + 1 > 0 ? lowest - a.window + 1 : 0;
-  for (int64_t chunk = first / kChunk; chunk <= pos / kChunk; ++chunk) attention_chunk<V, R, kType>(a, w, q, token, chunk);
+  for (int64_t chunk = first / kChunk; chunk <= pos / kChunk; ++chunk)
+    attention_chunk<V, R, kType>(a, w, q, token, chunk);
   for (int r = 0; r < R; ++r) {
     float* out = a.out + token[r] * a.out_stride + (first_row + r) % a.group * a.dim;
     const float inverse = 1 / w.sum[r];

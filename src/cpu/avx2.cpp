@@ -9,7 +9,7 @@ namespace plumb {
 
 const Kernels& avx2_kernels() {
   using V = Avx2;
-  static constexpr Kernels kKernels = {Isa::avx2,    avx2_matmul,  row<V>, head<V>, store_k<V>,
+  static constexpr Kernels kKernels = {Isa::avx2,  avx2_matmul,  row<V>, head<V>, store_k<V>,
                                        store_v<V>, attention<V>, glu<V>, add<V>,  quantise<V>};
   return kKernels;
 }

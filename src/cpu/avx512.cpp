@@ -9,8 +9,8 @@ namespace plumb {
 
 const Kernels& avx512_kernels() {
   using V = Avx512;
-  static constexpr Kernels kKernels = {Isa::avx512,    avx512_matmul,  row<V>, head<V>, store_k<V>,
-                                       store_v<V>, attention<V>, glu<V>, add<V>,  quantise<V>};
+  static constexpr Kernels kKernels = {Isa::avx512, avx512_matmul, row<V>, head<V>, store_k<V>,
+                                       store_v<V>,  attention<V>,  glu<V>, add<V>,  quantise<V>};
   return kKernels;
 }
 

@@ -1,9 +1,10 @@
 #include "cpu/executor.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include <algorithm>
+#include <bit>
 
 #include "base/error.h"
 #include "cpu/linear/linear.h"
@@ -30,11 +31,25 @@ int64_t scratch_bytes(const Plan& plan) {
     } else if (const auto* r = std::get_if<RowStep>(&s.what)) {
       need = row_stride(p.shape(r->out).size()) * 4;
     } else if (const auto* h = std::get_if<HeadsStep>(&s.what)) {
-      for (const HeadsStep::Part& part : h->parts) need = std::max(need, row_stride(p.shape(part.out).size()) * 4);
+      for (const HeadsStep::Part& part : h->parts)
+        need = std::max(need, row_stride(p.shape(part.out).size()) * 4);
     }
     most = std::max(most, need + 256);
   }
   return (most + 4095) / 4096 * 4096;
+}
+
+bool finite(std::span<const float> x) {
+  uint32_t most = 0;  // of the bits without sign
+  for (float v : x) most = std::max(most, std::bit_cast<uint32_t>(v) & 0x7fffffffu);
+  return most < 0x7f800000u;
+}
+
+[[noreturn]] void refuse(const std::string& what, const Batch& batch) {
+  throw Error({.code = "numeric.nonfinite",
+               .expected = "finite values",
+               .found = fmt::format("infinity or NaN in {}, tokens from position {}", what,
+                                    batch.positions.front())});
 }
 
 }  // namespace
@@ -71,9 +86,12 @@ void CpuExecutor::run(const Batch& batch) {
     if (!b.faults[i].exchange(false)) continue;
     std::vector<std::string> names;
     for (Value v : b.plan.steps[i].values) names.push_back(b.plan.program->nodes[size_t(v)].name);
-    throw Error({.code = "numeric.nonfinite", .expected = "finite values",
-                 .found = fmt::format("infinity or NaN in {}, tokens from position {}", fmt::join(names, ", "),
-                                      batch.positions.front())});
+    refuse(fmt::format("{}", fmt::join(names, ", ")), batch);
+  }
+  // Products in f32 raise no flag: what they spoil shows in the logits.
+  const Value output = b.plan.program->output;
+  for (size_t i = 0; b.plan.places[size_t(output)].f32 >= 0 && i < batch.wanted.size(); ++i) {
+    if (!finite(row(output, int(i)))) refuse(b.plan.program->nodes[size_t(output)].name, batch);
   }
 }
 

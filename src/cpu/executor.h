@@ -1,5 +1,5 @@
-// Runs Plans on CPU threads: all of them walk one list of steps, claiming units of work, with a barrier after each step.
-// How the work is cut never changes a bit (docs/numerics.md).
+// Runs Plans on CPU threads: all of them walk one list of steps, claiming units of work, with a barrier after
+// each step. How the work is cut never changes a bit (docs/numerics.md).
 #pragma once
 
 #include <memory>
@@ -15,8 +15,8 @@
 
 namespace plumb {
 
-/// The rows of one call. Only attention reads `cache` and `pos`: rows of several sequences may stand beside each other; the rows
-/// of one sequence ascend by position without a gap.
+/// The rows of one call. Only attention reads `cache` and `pos`: rows of several sequences may stand beside
+/// each other; the rows of one sequence ascend by position without a gap.
 struct Batch {
   std::span<const int> tokens;
   std::span<const int> positions;
@@ -33,8 +33,8 @@ class CpuExecutor {
   /// Throws Error "numeric.nonfinite" with the first step that met a value that is not finite.
   void run(const Batch& batch);
 
-  /// Row i of a value after run(): of the i-th token, or of the i-th wanted one for the logits. Only for values that the plan keeps
-  /// (the output, or those observed).
+  /// Row i of a value after run(): of the i-th token, or of the i-th wanted one for the logits. Only for
+  /// values that the plan keeps (the output, or those observed).
   std::span<const float> row(Value v, int i) const;
 
  private:

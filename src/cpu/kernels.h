@@ -1,6 +1,6 @@
-// What the kernels of one instruction set offer, and the arguments they take. The planner has checked everything: kernels are
-// noexcept, allocate nothing and check nothing. Rows of f32 buffers are row_stride() floats apart, padding included, so tiles
-// of 32 columns may be written whole.
+// What the kernels of one instruction set offer, and the arguments they take. The planner has checked
+// everything: kernels are noexcept, allocate nothing and check nothing. Rows of f32 buffers are row_stride()
+// floats apart, padding included, so tiles of 32 columns may be written whole.
 #pragma once
 
 #include <atomic>
@@ -19,7 +19,7 @@ struct Rows {
   float* f32 = nullptr;
   int64_t stride = 0;
   X8 x8;
-  bool has_x8() const { return x8.codes != nullptr; }
+  bool has_x8() const { return x8.high != nullptr; }
 };
 
 /// Set by any kernel that meets a value that is not finite where it must round it to int8.
@@ -31,30 +31,30 @@ struct MatmulArgs {
   int64_t group_bytes;
   int groups;
   int columns;
-  int n;                  // tokens
-  X8 x8;                  // or
-  const float* x;         // [n, x_stride]
+  int n;           // tokens
+  X8 x8;           // or
+  const float* x;  // [n, x_stride]
   int64_t x_stride;
-  float* y;               // [n, y_stride]
+  float* y;  // [n, y_stride]
   int64_t y_stride;
-  uint8_t* scratch;       // matmul_scratch_bytes()
+  uint8_t* scratch;  // matmul_scratch_bytes()
 };
 using Matmul = void (*)(const MatmulArgs&) noexcept;
 
 struct RowArgs {
-  const float* x;         // rows as in Rows
+  const float* x;  // rows as in Rows
   int64_t x_stride;
   double scale;
-  const float* post;      // norm weights, or null
+  const float* post;  // norm weights, or null
   float post_eps;
   const float* residual;  // or null
   int64_t residual_stride;
-  float* sum;             // or null
+  float* sum;  // or null
   int64_t sum_stride;
-  const float* norm;      // or null
+  const float* norm;  // or null
   float eps;
   Rows out;
-  int heads, dim;         // each head is normalised by itself
+  int heads, dim;  // each head is normalised by itself
   FaultFlag* fault;
 };
 
@@ -72,11 +72,11 @@ struct AttentionArgs {
   const float* q;  // [tokens, q_stride], the query heads of one kv head: group * dim each
   int64_t q_stride;
   int tokens, group, dim;
-  int first_pos;   // of the first token; the others follow
+  int first_pos;  // of the first token; the others follow
   int window;
   float scale;
   const KvHead* kv;
-  float* out;      // [tokens, out_stride]
+  float* out;  // [tokens, out_stride]
   int64_t out_stride;
   uint8_t* scratch;  // attention_scratch_bytes()
 };
@@ -95,7 +95,8 @@ struct Kernels {
   /// y = a + b
   void (*add)(const float* a, const float* b, float* y, int n) noexcept;
   /// Columns [32 * block, 32 * (block + blocks)) of token t of n, from x, which holds just these.
-  void (*quantise)(const float* x, const X8& out, int columns, int n, int t, int block, int blocks, FaultFlag* fault) noexcept;
+  void (*quantise)(const float* x, const X8& out, int columns, int n, int t, int block, int blocks,
+                   FaultFlag* fault) noexcept;
 };
 
 const Kernels& scalar_kernels();
@@ -106,7 +107,9 @@ const Kernels& avx512_kernels();
 const Kernels& kernels(Isa isa);
 
 /// Bytes of scratch that a matmul of that many columns may use: 32 rows of codes, scales and mins.
-inline int64_t matmul_scratch_bytes(int64_t columns) { return 32 * columns + 2 * 32 * (columns / 16 + 2) * 4 + 16 * columns * 4 + 256; }
+inline int64_t matmul_scratch_bytes(int64_t columns) {
+  return 32 * columns + 2 * 32 * (columns / 16 + 2) * 4 + 16 * columns * 4 + 256;
+}
 
 /// Bytes of scratch of an attention call: scores and two outputs for up to 8 rows.
 inline int64_t attention_scratch_bytes(int dim) { return 8 * (kChunk + 2 * int64_t(kv_dim(dim))) * 4; }

@@ -1,4 +1,5 @@
-// The keys and values of one sequence: pages of 256 positions for all layers, allocated as the sequence grows.
+// The keys and values of one sequence: pages of 256 positions for all layers, allocated as the sequence
+// grows.
 #pragma once
 
 #include <vector>

@@ -1,7 +1,8 @@
-// Keys and values of one kv head in the cache: pages of 256 positions, the attention chunk of docs/numerics.md.
+// Keys and values of one kv head in the cache: pages of 256 positions, the attention chunk of
+// docs/numerics.md.
 //
-// K of a page: [16 blocks of 16 keys][dim][16], so that lanes are keys; V: [256][dim rounded up to 16], lanes are dims. Appending a
-// key is a strided scatter; nothing is ever transposed.
+// K of a page: [16 blocks of 16 keys][dim][16], so that lanes are keys; V: [256][dim rounded up to 16], lanes
+// are dims. Appending a key is a strided scatter; nothing is ever transposed.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,9 @@ inline int64_t kv_element_bytes(KvType type) { return type == KvType::f16 ? 2 : 
 inline int kv_dim(int dim) { return (dim + 15) / 16 * 16; }
 
 /// Bytes of K or V of one head in one page.
-inline int64_t kv_head_bytes(KvType type, int dim) { return int64_t(kChunk) * kv_dim(dim) * kv_element_bytes(type); }
+inline int64_t kv_head_bytes(KvType type, int dim) {
+  return int64_t(kChunk) * kv_dim(dim) * kv_element_bytes(type);
+}
 
 struct KvHead {
   uint8_t* const* pages;  // of the sequence, by position / 256

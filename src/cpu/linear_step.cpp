@@ -1,4 +1,5 @@
-// The matrix step: parts that share an input, their biases, and what follows them (residual, gated unit, quantisation).
+// The matrix step: parts that share an input, their biases, and what follows them (residual, gated unit,
+// quantisation).
 #include <algorithm>
 #include <cstring>
 
@@ -7,7 +8,8 @@
 
 namespace plumb {
 
-// Rows of a format without kernels of its own: decoded to f32 as they are needed, [columns][16], then multiplied as F32.
+// Rows of a format without kernels of its own: decoded to f32 as they are needed, [columns][16], then
+// multiplied as F32.
 void Steps::decoded_matmul(const WeightRef& w, MatmulArgs a, int first_row) {
   float* panel = reinterpret_cast<float*>(a.scratch + 32 * int64_t(a.columns));
   float* row = reinterpret_cast<float*>(a.scratch);
@@ -24,13 +26,14 @@ void Steps::decoded_matmul(const WeightRef& w, MatmulArgs a, int first_row) {
       for (int c = 0; c < a.columns; ++c) panel[c * 16 + r] = row[c];
     }
     MatmulArgs one = a;
-    one.packed = reinterpret_cast<const uint8_t*>(panel), one.group_bytes = 0, one.groups = 1, one.y = a.y + 16 * g;
+    one.packed = reinterpret_cast<const uint8_t*>(panel), one.group_bytes = 0, one.groups = 1,
+    one.y = a.y + 16 * g;
     f32_matmul(one);
   }
 }
 
-void Steps::matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, int first_group, int groups, float* y,
-                   int64_t y_stride) {
+void Steps::matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, int first_group,
+                   int groups, float* y, int64_t y_stride) {
   const WeightRef& w = p.weights[size_t(part.w)];
   const CpuWeights::Matrix& m = weights.matrix(part.w);
   const Rows x = rows(s.x, u.wanted);
@@ -47,7 +50,8 @@ void Steps::matmul(const LinearStep& s, const LinearStep::Part& part, const Unit
   }
   const float* bias = weights.vector(part.bias);
   if (!bias) return;
-  for (int t = 0; t < tokens; ++t) k.add(y + t * y_stride, bias + first_group * 16, y + t * y_stride, groups * 16);
+  for (int t = 0; t < tokens; ++t)
+    k.add(y + t * y_stride, bias + first_group * 16, y + t * y_stride, groups * 16);
 }
 
 void Steps::operator()(const LinearStep& s, const Unit& u) {
@@ -59,7 +63,8 @@ void Steps::operator()(const LinearStep& s, const Unit& u) {
     index -= (groups_of_part() + per_unit - 1) / per_unit;
     ++part;
   }
-  const int first = index * per_unit, groups = std::min(per_unit, groups_of_part() - first), column = first * 16;
+  const int first = index * per_unit, groups = std::min(per_unit, groups_of_part() - first),
+            column = first * 16;
   float* work = reinterpret_cast<float*>(u.scratch);
   const int width = groups * 16;
   if (s.sum < 0 && s.glu < 0) {

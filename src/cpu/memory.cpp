@@ -1,8 +1,7 @@
 #include "cpu/memory.h"
 
-#include <sys/mman.h>
-
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 #include "base/error.h"
 
@@ -12,7 +11,8 @@ Buffer::Buffer(int64_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
   void* p = ::mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) {
-    throw Error({.code = "memory.allocate", .expected = fmt::format("{} bytes of memory", bytes), .found = "less"});
+    throw Error(
+        {.code = "memory.allocate", .expected = fmt::format("{} bytes of memory", bytes), .found = "less"});
   }
   data_ = static_cast<uint8_t*>(p);
   if (bytes >= 1 << 21) ::madvise(p, size_t(bytes), MADV_HUGEPAGE);  // only advice

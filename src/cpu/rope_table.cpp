@@ -14,7 +14,8 @@ RopeFrequencies rope_frequencies(const Rope& rope, const float* factors) {
   double low = 0, high = 0;
   if (rope.scaling == RopeScaling::yarn) {
     const auto pair_turning = [&](double turns) {
-      return dims * logarithm(rope.original_context / (turns * 2 * std::numbers::pi)) / (2 * logarithm(rope.freq_base));
+      return dims * logarithm(rope.original_context / (turns * 2 * std::numbers::pi)) /
+             (2 * logarithm(rope.freq_base));
     };
     low = std::max(0.0, std::floor(pair_turning(rope.beta_fast)));
     high = std::min(dims - 1, std::ceil(pair_turning(rope.beta_slow)));

@@ -1,4 +1,5 @@
-// Cosines and sines of rotary positions in f64 by our own code, so that no library's rounding shows in the bits.
+// Cosines and sines of rotary positions in f64 by our own code, so that no library's rounding shows in the
+// bits.
 #pragma once
 
 #include <vector>

@@ -9,8 +9,8 @@ namespace plumb {
 
 const Kernels& scalar_kernels() {
   using V = Scalar;
-  static constexpr Kernels kKernels = {Isa::scalar,    scalar_matmul,  row<V>, head<V>, store_k<V>,
-                                       store_v<V>, attention<V>, glu<V>, add<V>,  quantise<V>};
+  static constexpr Kernels kKernels = {Isa::scalar, scalar_matmul, row<V>, head<V>, store_k<V>,
+                                       store_v<V>,  attention<V>,  glu<V>, add<V>,  quantise<V>};
   return kKernels;
 }
 

@@ -45,6 +45,7 @@ int Steps::unit_groups(const LinearStep& s, bool wanted) const {
 
 int Steps::count(const Step& step) const {
   const int tokens = n(step.wanted);
+  if (tokens == 0) return 0;  // nobody wants logits of this piece
   return std::visit(Overload{
                         [&](const LinearStep& s) {
                           const int per_unit = unit_groups(s, step.wanted);
@@ -95,7 +96,8 @@ void Steps::operator()(const RowStep& s, const Unit& u) {
   a.x = f32(s.x), a.x_stride = stride(s.x), a.scale = s.scale;
   a.post = weights.vector(s.post), a.post_eps = s.post_eps;
   a.residual = f32(s.residual), a.residual_stride = stride(s.residual);
-  if (s.sum >= 0 && plan.places[size_t(s.sum)].f32 >= 0) a.sum = rows(s.sum, u.wanted).f32, a.sum_stride = stride(s.sum);
+  if (s.sum >= 0 && plan.places[size_t(s.sum)].f32 >= 0)
+    a.sum = rows(s.sum, u.wanted).f32, a.sum_stride = stride(s.sum);
   a.norm = weights.vector(s.norm), a.eps = s.eps;
   a.out = rows(s.out, u.wanted);
   if (!a.out.f32) a.out.f32 = reinterpret_cast<float*>(u.scratch), a.out.stride = 0;
@@ -114,8 +116,8 @@ void Steps::operator()(const HeadsStep& s, const Unit& u) {
     const float* y = x;
     if (part.out != part.x) {
       HeadArgs a{};
-      const float* out = plan.places[size_t(part.out)].f32 >= 0 ? f32(part.out) + u.index * stride(part.out) : nullptr;
-      a.x = x, a.y = out ? const_cast<float*>(out) : reinterpret_cast<float*>(u.scratch);
+      const Rows out = rows(part.out, false);
+      a.x = x, a.y = out.f32 ? out.f32 + u.index * out.stride : reinterpret_cast<float*>(u.scratch);
       a.norm = weights.vector(part.norm), a.eps = part.eps;
       if (part.table >= 0) {
         a.cosine = table(part.table) + u.index * part.dims;
@@ -133,14 +135,16 @@ void Steps::operator()(const HeadsStep& s, const Unit& u) {
   }
 }
 
-void Steps::attend(const AttentionStep& s, const Unit& u, int kv_head, int first, int count, float* out, int64_t out_stride) {
+void Steps::attend(const AttentionStep& s, const Unit& u, int kv_head, int first, int count, float* out,
+                   int64_t out_stride) {
   const Shape q = p.shape(s.q), kv = p.shape(s.k);
   const int group = q.heads / kv.heads;
   const KvHead head = batch->caches[size_t(first)]->head(s.attention.layer, kv_head);
   AttentionArgs a{};
   a.q = f32(s.q) + first * stride(s.q) + kv_head * group * q.dim, a.q_stride = stride(s.q);
   a.tokens = count, a.group = group, a.dim = q.dim;
-  a.first_pos = batch->positions[size_t(first)], a.window = s.attention.window, a.scale = s.attention.scale;
+  a.first_pos = batch->positions[size_t(first)], a.window = s.attention.window,
+  a.scale = float(s.attention.scale);
   a.kv = &head, a.out = out, a.out_stride = out_stride, a.scratch = u.scratch;
   k.attention(a);
 }
@@ -148,7 +152,8 @@ void Steps::attend(const AttentionStep& s, const Unit& u, int kv_head, int first
 void Steps::operator()(const AttentionStep& s, const Unit& u) {
   const Shape q = p.shape(s.q), kv = p.shape(s.k);
   const int tile = attention_tokens(p, s), kv_head = u.index % kv.heads, first = u.index / kv.heads * tile;
-  const int last = std::min(first + tile, n(false)), width = q.heads / kv.heads * q.dim, column = kv_head * width;
+  const int last = std::min(first + tile, n(false)), width = q.heads / kv.heads * q.dim,
+            column = kv_head * width;
   const Rows out = rows(s.out, false);
   // Where only int8 is needed, the heads pass through scratch.
   float* y = out.f32 ? out.f32 + first * out.stride + column
@@ -160,9 +165,10 @@ void Steps::operator()(const AttentionStep& s, const Unit& u) {
     attend(s, u, kv_head, t, end - t, y + (t - first) * y_stride, y_stride);
     t = end;
   }
-  if (!out.has_x8()) return;
+  if (!out.has_x8() || !s.writes_x8(p)) return;
   for (int t = first; t < last; ++t) {
-    k.quantise(y + (t - first) * y_stride, out.x8, q.size(), n(false), t, column / 32, width / 32, &faults[u.step]);
+    k.quantise(y + (t - first) * y_stride, out.x8, q.size(), n(false), t, column / 32, width / 32,
+               &faults[u.step]);
   }
 }
 

@@ -9,10 +9,13 @@
 namespace plumb {
 
 struct Steps {
-  static constexpr int kUnitRows = 512;  // at most, of a matrix, for up to kTokenTile tokens; 32 rows for more
+  static constexpr int kUnitRows =
+      512;  // at most, of a matrix, for up to kTokenTile tokens; 32 rows for more
 
   /// Floats of one result of a unit in scratch.
-  static int64_t work_floats(const Plan& plan) { return std::max(kTokenTile * kUnitRows, plan.max_tokens * 32); }
+  static int64_t work_floats(const Plan& plan) {
+    return std::max(kTokenTile * kUnitRows, plan.max_tokens * 32);
+  }
 
   Steps(const Plan& plan_, const CpuWeights& weights_, const Kernels& kernels_, Pool& pool_)
       : plan(plan_), p(*plan_.program), weights(weights_), k(kernels_), pool(pool_) {}
@@ -60,10 +63,11 @@ struct Steps {
   void operator()(const GluStep& s, const Unit& u);
   void operator()(const QuantiseStep& s, const Unit& u);
 
-  void matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, int first_group, int groups, float* y,
-              int64_t y_stride);
+  void matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, int first_group, int groups,
+              float* y, int64_t y_stride);
   void decoded_matmul(const WeightRef& w, MatmulArgs a, int first_row);
-  void attend(const AttentionStep& s, const Unit& u, int kv_head, int first, int count, float* out, int64_t out_stride);
+  void attend(const AttentionStep& s, const Unit& u, int kv_head, int first, int count, float* out,
+              int64_t out_stride);
 };
 
 }  // namespace plumb

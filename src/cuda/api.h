@@ -1,5 +1,6 @@
-// What libplumb_cuda.so offers: memory, captured graphs, and one launch per operation. Plain structs and C functions, so that
-// the library needs nothing of Plumb and Plumb nothing of CUDA. Every function returns null, or what went wrong.
+// What libplumb_cuda.so offers: memory, captured graphs, and one launch per operation. Plain structs and C
+// functions, so that the library needs nothing of Plumb and Plumb nothing of CUDA. Every function returns
+// null, or what went wrong.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +9,22 @@ namespace plumb::cuda {
 
 constexpr int kApiVersion = 1;
 
-// Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what scales them.
-enum MatrixFormat : int { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K, kMatrixFormats };
+// Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
+// scales them.
+enum MatrixFormat : int {
+  kF32,
+  kF16,
+  kBF16,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kMatrixFormats
+};
 
 struct Matrix {
   const uint8_t* q;  // low four bits (Q8_0: all eight), or the values
@@ -48,8 +63,9 @@ struct RowOp {
   int n, heads, dim;
 };
 
-/// Up to three matrices of one format and one input. One token: the norm before them, if any, is computed here, and gate and up
-/// give act(gate) * up. More tokens: tensor cores on x16 [n, columns] and its scales [n]; matrices have no norm and no glu.
+/// Up to three matrices of one format and one input. One token: the norm before them, if any, is computed
+/// here, and gate and up give act(gate) * up. More tokens: tensor cores on x16 [n, columns] and its scales
+/// [n]; matrices have no norm and no glu.
 struct LinearOp {
   const float* x;
   int64_t x_stride;
@@ -94,7 +110,8 @@ struct HeadsOp {
   int parts, cache_f32, n;
 };
 
-/// Attention in chunks of 256 keys at absolute positions, merged in ascending order by the last block to arrive.
+/// Attention in chunks of 256 keys at absolute positions, merged in ascending order by the last block to
+/// arrive.
 struct AttentionOp {
   const float* q;
   int64_t q_stride;

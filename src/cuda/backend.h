@@ -36,8 +36,8 @@ class CudaSequence {
   CudaSequence(const Program& program, Pool& pool, const CudaOptions& options, const Progress& progress);
   ~CudaSequence();
 
-  /// Runs at most max_tokens tokens from position `first`; returns the logits of the last, or nothing if not `want`ed. Throws Error
-  /// "numeric.nonfinite".
+  /// Runs at most max_tokens tokens from position `first`; returns the logits of the last, or nothing if not
+  /// `want`ed. Throws Error "numeric.nonfinite".
   std::span<const float> decode(std::span<const int> tokens, int64_t first, bool want);
 
   /// The same, but computes what `value` needs; returns its rows, [tokens, row_stride(size)].

@@ -1,10 +1,10 @@
 #include "cuda/executor.h"
 
-#include <algorithm>
-#include <bit>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include <algorithm>
+#include <bit>
 
 #include "base/error.h"
 #include "base/math.h"
@@ -42,7 +42,8 @@ float* Executor::at(Value v) const {
 void Executor::find_joined_norms() {
   for (const Step& s : plan_.steps) {
     const auto* r = std::get_if<RowStep>(&s.what);
-    if (r && r->norm >= 0 && r->post < 0 && r->residual < 0 && r->sum < 0 && r->scale == 1 && p_.shape(r->out).heads == 1) {
+    if (r && r->norm >= 0 && r->post < 0 && r->residual < 0 && r->sum < 0 && r->scale == 1 &&
+        p_.shape(r->out).heads == 1) {
       joined_[r->out] = r;
     }
   }
@@ -80,7 +81,8 @@ void Executor::make_rope_tables() {
       }
     }
     const int64_t bytes = int64_t(table.size()) * 4;
-    DeviceBuffer& b = tables_[size_t(t->table)] = DeviceBuffer(api_, state_.context, bytes, "rotary positions");
+    DeviceBuffer& b = tables_[size_t(t->table)] =
+        DeviceBuffer(api_, state_.context, bytes, "rotary positions");
     cuda::check(api_.upload(state_.context, b.data(), table.data(), bytes), "copy rotary positions");
   }
 }
@@ -153,7 +155,8 @@ void Executor::check(const char* error, const Step& step) const {
 }
 
 void Executor::operator()(const EmbedStep& s, const Step&, const Call& c) {
-  error_ = api_.embed(state_.context, {state_.weights.matrix(s.table), ids_.ints(), c.n, float(s.scale), at(s.out), stride(s.out)});
+  error_ = api_.embed(state_.context, {state_.weights.matrix(s.table), ids_.ints(), c.n, float(s.scale),
+                                       at(s.out), stride(s.out)});
 }
 
 void Executor::operator()(const RowStep& s, const Step& step, const Call& c) {
@@ -198,7 +201,8 @@ void Executor::one_token(const LinearStep& s, const LinearOp& base) {
     return;
   }
   for (size_t i = 0; i < s.parts.size() && !error_; ++i) {
-    op.w[op.parts] = state_.weights.matrix(s.parts[i].w), op.bias[op.parts] = state_.weights.vector(s.parts[i].bias);
+    op.w[op.parts] = state_.weights.matrix(s.parts[i].w),
+    op.bias[op.parts] = state_.weights.vector(s.parts[i].bias);
     op.y[op.parts++] = target(i);
     const bool more = i + 1 < s.parts.size() && op.parts < 3 &&
                       state_.weights.matrix(s.parts[i + 1].w).format == op.w[0].format;
@@ -212,10 +216,12 @@ void Executor::one_token(const LinearStep& s, const LinearOp& base) {
 void Executor::many_tokens(const LinearStep& s, LinearOp op) {
   const int columns = p_.shape(s.x).size();
   op.x16 = reinterpret_cast<const uint16_t*>(x16_.data()), op.x16_scale = x16_scale_.floats();
-  error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()), x16_scale_.floats(), op.n, columns});
+  error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()),
+                                      x16_scale_.floats(), op.n, columns});
   for (size_t i = 0; i < s.parts.size() && !error_; ++i) {
     const Value out = s.glu >= 0 ? s.glu : s.sum >= 0 ? s.sum : s.parts[i].out;
-    op.parts = 1, op.w[0] = state_.weights.matrix(s.parts[i].w), op.bias[0] = state_.weights.vector(s.parts[i].bias);
+    op.parts = 1, op.w[0] = state_.weights.matrix(s.parts[i].w),
+    op.bias[0] = state_.weights.vector(s.parts[i].bias);
     op.y[0] = s.glu < 0 ? at(out) : i == 0 ? gate_.floats() : up_.floats(), op.y_stride[0] = stride(out);
     error_ = api_.linear(state_.context, op);
   }
@@ -247,8 +253,10 @@ void Executor::operator()(const HeadsStep& s, const Step&, const Call& c) {
     if (part.out != part.x) to.y = at(part.out), to.y_stride = stride(part.out);
     to.norm = state_.weights.vector(part.norm), to.eps = part.eps;
     if (part.table >= 0) to.table = tables_[size_t(part.table)].floats();
-    if (part.store != HeadsStep::Store::none) to.cache = (part.store == HeadsStep::Store::k ? layer.k : layer.v).data();
-    to.pairs = part.style == RopeStyle::pairs, to.dims = part.dims, to.heads = shape.heads, to.dim = shape.dim;
+    if (part.store != HeadsStep::Store::none)
+      to.cache = (part.store == HeadsStep::Store::k ? layer.k : layer.v).data();
+    to.pairs = part.style == RopeStyle::pairs, to.dims = part.dims, to.heads = shape.heads,
+    to.dim = shape.dim;
   }
   error_ = api_.heads(state_.context, op);
 }
@@ -263,13 +271,16 @@ void Executor::operator()(const AttentionStep& s, const Step&, const Call& c) {
     op.k = layer.k.data(), op.v = layer.v.data(), op.positions = ids_.ints() + plan_.max_tokens + t;
     op.out = at(s.out) + t * stride(s.out), op.out_stride = stride(s.out);
     op.partial = partial_.floats(), op.counter = reinterpret_cast<unsigned*>(counter_.data());
-    op.scale = s.attention.scale, op.cache_f32 = state_.kv_f32, op.window = s.attention.window;
-    op.heads = q.heads, op.kv_heads = k.heads, op.dim = q.dim, op.n = std::min(most, c.n - t), op.chunks = c.chunks;
+    op.scale = float(s.attention.scale), op.cache_f32 = state_.kv_f32, op.window = s.attention.window;
+    op.heads = q.heads, op.kv_heads = k.heads, op.dim = q.dim, op.n = std::min(most, c.n - t),
+    op.chunks = c.chunks;
     error_ = api_.attention(state_.context, op);
   }
 }
 
-void Executor::operator()(const GluStep& s, const Step&, const Call& c) { glu(s.act, at(s.gate), at(s.up), s.out, c.n); }
+void Executor::operator()(const GluStep& s, const Step&, const Call& c) {
+  glu(s.act, at(s.gate), at(s.up), s.out, c.n);
+}
 
 std::span<const float> Executor::rows(Value v, int rows) {
   PLUMB_CHECK(at(v));

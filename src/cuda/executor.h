@@ -1,5 +1,6 @@
-// A Plan on a device: each step becomes one launch or a few. A plan for one token is captured as a graph; token, position and
-// lengths are read from device memory, so that one graph serves every token of a range of contexts.
+// A Plan on a device: each step becomes one launch or a few. A plan for one token is captured as a graph;
+// token, position and lengths are read from device memory, so that one graph serves every token of a range of
+// contexts.
 #pragma once
 
 #include <map>
@@ -69,9 +70,9 @@ class Executor {
   const Api& api_;
   DeviceBuffer arena_, ids_;  // ids: tokens [max_tokens], positions [max_tokens], wanted [max_tokens]
   DeviceBuffer x16_, x16_scale_, gate_, up_, partial_, counter_;
-  std::vector<DeviceBuffer> tables_;           // by RopeTableStep
-  std::map<Value, const RowStep*> joined_;     // norms that the matrices behind them compute, by output
-  std::map<int, Graph*> graphs_;               // by chunks
+  std::vector<DeviceBuffer> tables_;        // by RopeTableStep
+  std::map<Value, const RowStep*> joined_;  // norms that the matrices behind them compute, by output
+  std::map<int, Graph*> graphs_;            // by chunks
   std::vector<float> rows_;
   const char* error_ = nullptr;
 };

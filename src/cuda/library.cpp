@@ -53,7 +53,9 @@ void check(const char* error, const std::string& doing) {
   if (!error) return;
   const bool memory = std::string_view(error).find("memory") != std::string_view::npos &&
                       std::string_view(error).find("illegal") == std::string_view::npos;
-  throw Error({.code = memory ? "memory.device" : "cuda.failed", .expected = doing, .found = error,
+  throw Error({.code = memory ? "memory.device" : "cuda.failed",
+               .expected = doing,
+               .found = error,
                .remedy = memory ? "lower -c, or run it with --backend cpu" : ""});
 }
 

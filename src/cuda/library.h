@@ -10,7 +10,8 @@ namespace plumb::cuda {
 /// Null where there is no usable device; then *why says what is missing, in words for the user.
 const Api* find_library(std::string* why);
 
-/// Throws Error "cuda.failed" with what was being done, when `error` is not null; "memory.device" for want of memory.
+/// Throws Error "cuda.failed" with what was being done, when `error` is not null; "memory.device" for want of
+/// memory.
 void check(const char* error, const std::string& doing);
 
 }  // namespace plumb::cuda

@@ -1,9 +1,9 @@
 #include "cuda/repack.h"
 
+#include <fmt/format.h>
+
 #include <cstddef>
 #include <cstring>
-
-#include <fmt/format.h>
 
 #include "base/error.h"
 #include "quant/blocks.h"
@@ -21,7 +21,8 @@ void put_fifth(const uint8_t* code, uint8_t* h) {
   for (int e = 0; e < 32; ++e) h[e % 4] = uint8_t(h[e % 4] | (code[e] >> 4 & 1) << e / 4);
 }
 
-// Bits 4 and 5 of element 4 w + b as bits 2 (w mod 4) of byte b; elements from 16 on in the second four bytes.
+// Bits 4 and 5 of element 4 w + b as bits 2 (w mod 4) of byte b; elements from 16 on in the second four
+// bytes.
 void put_sixth(const uint8_t* code, uint8_t* h) {
   for (int e = 0; e < 32; ++e) {
     uint8_t& byte = h[e / 16 * 4 + e % 4];
@@ -90,25 +91,36 @@ const B* as(const uint8_t* p) {
 void repack_row(Format format, const uint8_t* in, int64_t columns, Out o) {
   const int64_t n = columns / 32, k = columns / 256;
   switch (format) {
-    case Format::Q4_0: return simple(as<BlockQ4_0>(in), n, o);
-    case Format::Q4_1: return simple(as<BlockQ4_1>(in), n, o);
-    case Format::Q5_0: return simple(as<BlockQ5_0>(in), n, o);
-    case Format::Q5_1: return simple(as<BlockQ5_1>(in), n, o);
-    case Format::Q4_K: return q4_or_q5_k(as<BlockQ4_K>(in), k, o);
-    case Format::Q5_K: return q4_or_q5_k(as<BlockQ5_K>(in), k, o);
-    case Format::Q6_K: return q6_k(as<BlockQ6_K>(in), k, o);
+    case Format::Q4_0:
+      return simple(as<BlockQ4_0>(in), n, o);
+    case Format::Q4_1:
+      return simple(as<BlockQ4_1>(in), n, o);
+    case Format::Q5_0:
+      return simple(as<BlockQ5_0>(in), n, o);
+    case Format::Q5_1:
+      return simple(as<BlockQ5_1>(in), n, o);
+    case Format::Q4_K:
+      return q4_or_q5_k(as<BlockQ4_K>(in), k, o);
+    case Format::Q5_K:
+      return q4_or_q5_k(as<BlockQ5_K>(in), k, o);
+    case Format::Q6_K:
+      return q6_k(as<BlockQ6_K>(in), k, o);
     case Format::Q8_0:
       for (int64_t i = 0; i < n; ++i) {
         std::memcpy(o.s + i * 2, in + i * 34, 2);
         std::memcpy(o.q + i * 32, in + i * 34 + 2, 32);
       }
       return;
-    default: std::memcpy(o.q, in, size_t(row_bytes(format, columns)));
+    default:
+      std::memcpy(o.q, in, size_t(row_bytes(format, columns)));
   }
 }
 
 [[noreturn]] void unsupported(const std::string& expected, const std::string& found, Where where) {
-  throw Error({.code = "cuda.unsupported", .expected = expected, .found = found, .where = std::move(where),
+  throw Error({.code = "cuda.unsupported",
+               .expected = expected,
+               .found = found,
+               .where = std::move(where),
                .remedy = "run it with --backend cpu"});
 }
 
@@ -118,7 +130,8 @@ void check_matrix(const WeightRef& w) {
                 info(w.format).name, {.tensor = w.name});
   }
   if (w.columns % 32 != 0 || w.columns > 32768) {
-    unsupported("columns that are a multiple of 32, at most 32768", std::to_string(w.columns), {.tensor = w.name});
+    unsupported("columns that are a multiple of 32, at most 32768", std::to_string(w.columns),
+                {.tensor = w.name});
   }
 }
 
@@ -128,43 +141,67 @@ void check_node(const Program& p, const Node& n) {
   const auto* a = std::get_if<Attention>(&n.op);
   if (!a) return;
   const Shape q = p.shape(n.in[0]), k = p.shape(n.in[1]);
-  if (q.dim % 8 != 0 || q.dim > 256) unsupported("heads of at most 256, a multiple of 8", std::to_string(q.dim), {.tensor = n.name});
-  if (q.heads % k.heads != 0 || a->map != HeadMap::grouped) unsupported("grouped query heads", "others", {.tensor = n.name});
+  if (q.dim % 8 != 0 || q.dim > 256)
+    unsupported("heads of at most 256, a multiple of 8", std::to_string(q.dim), {.tensor = n.name});
+  if (q.heads % k.heads != 0 || a->map != HeadMap::grouped)
+    unsupported("grouped query heads", "others", {.tensor = n.name});
 }
 
 }  // namespace
 
 std::optional<MatrixFormat> matrix_format(Format format) {
   switch (format) {
-    case Format::F32: return kF32;
-    case Format::F16: return kF16;
-    case Format::BF16: return kBF16;
-    case Format::Q4_0: return kQ4_0;
-    case Format::Q4_1: return kQ4_1;
-    case Format::Q5_0: return kQ5_0;
-    case Format::Q5_1: return kQ5_1;
-    case Format::Q8_0: return kQ8_0;
-    case Format::Q4_K: return kQ4_K;
-    case Format::Q5_K: return kQ5_K;
-    case Format::Q6_K: return kQ6_K;
-    default: return {};
+    case Format::F32:
+      return kF32;
+    case Format::F16:
+      return kF16;
+    case Format::BF16:
+      return kBF16;
+    case Format::Q4_0:
+      return kQ4_0;
+    case Format::Q4_1:
+      return kQ4_1;
+    case Format::Q5_0:
+      return kQ5_0;
+    case Format::Q5_1:
+      return kQ5_1;
+    case Format::Q8_0:
+      return kQ8_0;
+    case Format::Q4_K:
+      return kQ4_K;
+    case Format::Q5_K:
+      return kQ5_K;
+    case Format::Q6_K:
+      return kQ6_K;
+    default:
+      return {};
   }
 }
 
 Planes planes(MatrixFormat format, int64_t columns) {
   const int64_t n = columns / 32, k = columns / 256;
   switch (format) {
-    case kF32: return {columns * 4};
+    case kF32:
+      return {columns * 4};
     case kF16:
-    case kBF16: return {columns * 2};
-    case kQ4_0: return {n * 16, 0, n * 2};
-    case kQ4_1: return {n * 16, 0, n * 4};
-    case kQ5_0: return {n * 16, n * 4, n * 2};
-    case kQ5_1: return {n * 16, n * 4, n * 4};
-    case kQ8_0: return {n * 32, 0, n * 2};
-    case kQ4_K: return {n * 16, 0, k * 16};
-    case kQ5_K: return {n * 16, n * 4, k * 16};
-    default: return {n * 16, n * 8, n * 2, k * 2};
+    case kBF16:
+      return {columns * 2};
+    case kQ4_0:
+      return {n * 16, 0, n * 2};
+    case kQ4_1:
+      return {n * 16, 0, n * 4};
+    case kQ5_0:
+      return {n * 16, n * 4, n * 2};
+    case kQ5_1:
+      return {n * 16, n * 4, n * 4};
+    case kQ8_0:
+      return {n * 32, 0, n * 2};
+    case kQ4_K:
+      return {n * 16, 0, k * 16};
+    case kQ5_K:
+      return {n * 16, n * 4, k * 16};
+    default:
+      return {n * 16, n * 8, n * 2, k * 2};
   }
 }
 

@@ -1,5 +1,5 @@
-// Matrices in the form that the kernels read (unit.cuh): planes in which a warp's lanes read neighbouring 16 bytes. Only bits move;
-// no value changes.
+// Matrices in the form that the kernels read (unit.cuh): planes in which a warp's lanes read neighbouring 16
+// bytes. Only bits move; no value changes.
 #pragma once
 
 #include <optional>
@@ -25,7 +25,8 @@ Planes planes(MatrixFormat format, int64_t columns);
 /// Writes rows [first, first + rows) of w into their planes, each contiguous over these rows.
 void repack(const WeightRef& w, int64_t first, int64_t rows, uint8_t* q, uint8_t* h, uint8_t* s, uint8_t* d);
 
-/// Throws Error "cuda.unsupported" naming the first weight or operation of the program that the kernels cannot run.
+/// Throws Error "cuda.unsupported" naming the first weight or operation of the program that the kernels
+/// cannot run.
 void check_supported(const Program& program);
 
 }  // namespace plumb::cuda

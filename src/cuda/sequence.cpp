@@ -1,8 +1,9 @@
-// One sequence of a model on one device: opens it, loads the weights, keeps a plan for one token and one for many.
+// One sequence of a model on one device: opens it, loads the weights, keeps a plan for one token and one for
+// many.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
-
-#include <fmt/format.h>
 
 #include "base/error.h"
 #include "cuda/backend.h"
@@ -16,7 +17,8 @@ const cuda::Api& library(const CudaOptions& options) {
   std::string why;
   const cuda::Api* api = cuda::find_library(&why);
   if (api) return *api;
-  throw Error({.code = "usage.backend", .expected = "one of the available backends: cpu", .found = "cuda: " + why});
+  throw Error(
+      {.code = "usage.backend", .expected = "one of the available backends: cpu", .found = "cuda: " + why});
 }
 
 struct Device {
@@ -24,14 +26,18 @@ struct Device {
     int count = 0;
     cuda::check(api.count(&count), "count CUDA devices");
     if (index < 0 || index >= count) {
-      throw Error({.code = "usage.device", .expected = fmt::format("a device from 0 to {}", count - 1),
-                   .found = std::to_string(index), .where = {.key = "--device"}});
+      throw Error({.code = "usage.device",
+                   .expected = fmt::format("a device from 0 to {}", count - 1),
+                   .found = std::to_string(index),
+                   .where = {.key = "--device"}});
     }
     cuda::check(api.open(index, &context, &info), fmt::format("open CUDA device {}", index));
     if (info.major * 10 + info.minor < 90) {
       api.close(context);
-      throw Error({.code = "usage.device", .expected = "a device of compute capability 9.0 or later",
-                   .found = fmt::format("{} with {}.{}", info.name, info.major, info.minor), .where = {.key = "--device"}});
+      throw Error({.code = "usage.device",
+                   .expected = "a device of compute capability 9.0 or later",
+                   .found = fmt::format("{} with {}.{}", info.name, info.major, info.minor),
+                   .where = {.key = "--device"}});
     }
   }
   Device(const Device&) = delete;
@@ -42,7 +48,8 @@ struct Device {
   cuda::DeviceInfo info = {};
 };
 
-std::vector<cuda::SequenceState::Layer> make_cache(const Program& p, const Device& device, const CudaOptions& options) {
+std::vector<cuda::SequenceState::Layer> make_cache(const Program& p, const Device& device,
+                                                   const CudaOptions& options) {
   std::vector<cuda::SequenceState::Layer> layers;
   for (const Node& n : p.nodes) {
     const auto* a = std::get_if<Attention>(&n.op);
@@ -73,15 +80,23 @@ struct CudaSequence::State {
   };
 
   State(const Program& program_, Pool& pool, const CudaOptions& options_, const Progress& progress)
-      : program(program_), options(options_), device((cuda::check_supported(program_), library(options_)), options_.device),
+      : program(program_),
+        options(options_),
+        device((cuda::check_supported(program_), library(options_)), options_.device),
         weights(program_, device.api, device.context, pool, progress),
-        sequence{device.api, device.context, weights, options_.n_ctx, options_.kv_f32, make_cache(program_, device, options_)} {}
+        sequence{device.api,     device.context,  weights,
+                 options_.n_ctx, options_.kv_f32, make_cache(program_, device, options_)} {}
 
   Planned& planned(std::unique_ptr<Planned>& which, int tokens, std::set<Value> values) {
     if (!which) {
       const bool all = !values.empty();
-      which = std::make_unique<Planned>(program, PlanOptions{.max_tokens = tokens, .all_rows = all, .fuse = options.fuse,
-                                                             .float_inputs = true, .observed = std::move(values)}, sequence);
+      which = std::make_unique<Planned>(program,
+                                        PlanOptions{.max_tokens = tokens,
+                                                    .all_rows = all,
+                                                    .fuse = options.fuse,
+                                                    .float_inputs = true,
+                                                    .observed = std::move(values)},
+                                        sequence);
     }
     return *which;
   }
@@ -95,7 +110,8 @@ struct CudaSequence::State {
   Value observed = -1;
 };
 
-CudaSequence::CudaSequence(const Program& program, Pool& pool, const CudaOptions& options, const Progress& progress)
+CudaSequence::CudaSequence(const Program& program, Pool& pool, const CudaOptions& options,
+                           const Progress& progress)
     : state_(std::make_unique<State>(program, pool, options, progress)) {}
 
 CudaSequence::~CudaSequence() = default;
@@ -105,9 +121,11 @@ std::span<const float> CudaSequence::decode(std::span<const int> tokens, int64_t
   auto& planned = tokens.size() == 1 ? s.planned(s.one, 1, {}) : s.planned(s.many, s.options.max_tokens, {});
   planned.executor.run(tokens, first, want);
   if (!want) return {};
-  const std::span<const float> row = planned.executor.rows(s.program.output, 1).first(size_t(s.program.shape(s.program.output).size()));
+  const std::span<const float> row =
+      planned.executor.rows(s.program.output, 1).first(size_t(s.program.shape(s.program.output).size()));
   if (!std::all_of(row.begin(), row.end(), [](float x) { return std::isfinite(x); })) {
-    throw Error({.code = "numeric.nonfinite", .expected = "finite values",
+    throw Error({.code = "numeric.nonfinite",
+                 .expected = "finite values",
                  .found = fmt::format("infinity or NaN in the logits, tokens from position {}", first)});
   }
   return row;

@@ -1,4 +1,5 @@
-// Whole plans against the reference in f32: always with the kernels on a processor, and on the device where there is one.
+// Whole plans against the reference in f32: always with the kernels on a processor, and on the device where
+// there is one.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -23,8 +24,8 @@ class CudaModel : public testing::TestWithParam<bool> {
   }
 
   std::unique_ptr<CudaSequence> sequence(const Program& p, bool kv_f32 = true) {
-    return std::make_unique<CudaSequence>(p, pool_, CudaOptions{.n_ctx = 16, .max_tokens = 8, .kv_f32 = kv_f32, .api = api_},
-                                          [](double) {});
+    return std::make_unique<CudaSequence>(
+        p, pool_, CudaOptions{.n_ctx = 16, .max_tokens = 8, .kv_f32 = kv_f32, .api = api_}, [](double) {});
   }
 
   // Logits after all tokens, fed in pieces of that many.
@@ -59,16 +60,18 @@ class CudaModel : public testing::TestWithParam<bool> {
   Pool pool_{1};
 };
 
-// numerics.md, section 3: 3 * 0.0055 sqrt(3 (ln 2L + 0.6)) for int8 activations. Float weights see only the order of addition in
-// decode, and f16 roundings of weights and activations, 0.02 % rms each, in the many-token path.
+// numerics.md, section 3: 3 * 0.0055 sqrt(3 (ln 2L + 0.6)) for int8 activations. Float weights see only the
+// order of addition in decode, and f16 roundings of weights and activations, 0.02 % rms each, in the
+// many-token path.
 double bound(Format format, int layers, bool many) {
   const double roundings = std::sqrt(3 * (std::log(2 * layers) + 0.6));
   if (!many && info(format).block == 1) return 1e-5 * roundings;
   return 3 * 0.0055 * roundings;
 }
 
-constexpr Format kFormats[] = {Format::F32, Format::F16, Format::BF16, Format::Q4_0, Format::Q4_1, Format::Q5_0,
-                               Format::Q5_1, Format::Q8_0, Format::Q4_K, Format::Q5_K, Format::Q6_K};
+constexpr Format kFormats[] = {Format::F32,  Format::F16,  Format::BF16, Format::Q4_0,
+                               Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0,
+                               Format::Q4_K, Format::Q5_K, Format::Q6_K};
 
 TEST_P(CudaModel, OneTokenAtATimeEqualsTheReferenceWithinTheBoundInEveryFormat) {
   for (Format format : kFormats) {
@@ -98,7 +101,12 @@ TEST_P(CudaModel, SplitsOfAPromptIntoPiecesOfSeveralTokensGiveTheSameBits) {
 }
 
 TEST_P(CudaModel, HeadNormsPostNormsWindowsAndOddGroupsEqualTheReference) {
-  const TestModel model(Format::Q5_0, {.n_embd = 192, .n_head = 6, .head_dim = 32, .n_ff = 320, .n_layer = 3, .head_norms = true,
+  const TestModel model(Format::Q5_0, {.n_embd = 192,
+                                       .n_head = 6,
+                                       .head_dim = 32,
+                                       .n_ff = 320,
+                                       .n_layer = 3,
+                                       .head_norms = true,
                                        .post_norms = true});
   const Program p = model.program();
   const auto a = sequence(p), b = sequence(p, false);
@@ -113,7 +121,8 @@ TEST_P(CudaModel, AnObservedValueEqualsTheReference) {
   const Value value = p.find("blk.0.attn_out");
   const auto s = sequence(p);
   const auto rows = s->observe(kTokens, 0, value);
-  std::vector<float> last(rows.begin() + 5 * row_stride(256), rows.begin() + 5 * row_stride(256) + 256), expected;
+  std::vector<float> last(rows.begin() + 5 * row_stride(256), rows.begin() + 5 * row_stride(256) + 256),
+      expected;
   Reference<float> r(p, pool_);
   r.run(kTokens, value, [&](Value v, std::span<const float> all) {
     if (v == value) expected.assign(all.end() - 256, all.end());

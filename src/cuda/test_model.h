@@ -24,7 +24,8 @@ class TestModel : public WeightIndex {
 
   WeightRef find(const std::string& name) const override {
     if (name.find(".bias") != std::string::npos || name == "output.weight") return {};
-    const int64_t q = int64_t(shape_.n_head) * shape_.head_dim, kv = int64_t(shape_.n_head_kv) * shape_.head_dim;
+    const int64_t q = int64_t(shape_.n_head) * shape_.head_dim,
+                  kv = int64_t(shape_.n_head_kv) * shape_.head_dim;
     const auto is = [&](const char* part) { return name.find(part) != std::string::npos; };
     if (is("q_norm") || is("k_norm")) return vector(name, shape_.head_dim);
     if (is("norm")) return vector(name, shape_.n_embd);
@@ -47,7 +48,8 @@ class TestModel : public WeightIndex {
       Value q = g.linear("attn_q", h, shape_.n_head), k = g.linear("attn_k", h, shape_.n_head_kv);
       if (shape_.head_norms) q = g.rms_norm("attn_q_norm", q, eps), k = g.rms_norm("attn_k_norm", k, eps);
       const Value v = g.linear("attn_v", h, shape_.n_head_kv);
-      Value a = g.attention("attn", g.rope("q_rope", q, rope), g.rope("k_rope", k, rope), v, {.layer = l, .scale = scale, .window = l});
+      Value a = g.attention("attn", g.rope("q_rope", q, rope), g.rope("k_rope", k, rope), v,
+                            {.layer = l, .scale = scale, .window = l});
       a = g.linear("attn_output", a);
       if (shape_.post_norms) a = g.rms_norm("post_attention_norm", a, eps);
       x = g.add("attn_out", x, a);
@@ -83,11 +85,15 @@ class TestModel : public WeightIndex {
       }
       const size_t block = data.size();
       for (int i = 0; i < f.bytes; ++i) data.push_back(uint8_t(random_()));
-      const float largest = f.block == 256 ? (format_ == Format::Q6_K ? 32 * 128 : 32 * 32) : format_ == Format::Q8_0 ? 128 : 12;
+      const float largest = f.block == 256            ? (format_ == Format::Q6_K ? 32 * 128 : 32 * 32)
+                            : format_ == Format::Q8_0 ? 128
+                                                      : 12;
       const uint16_t d = float_to_half((1 + 0.5f * uniform()) * 1.7f / largest / std::sqrt(float(columns)));
-      const uint16_t m = float_to_half(uniform() / 2 / (f.block == 256 ? 32.0f : 1.0f) / std::sqrt(float(columns)));
+      const uint16_t m =
+          float_to_half(uniform() / 2 / (f.block == 256 ? 32.0f : 1.0f) / std::sqrt(float(columns)));
       std::memcpy(data.data() + block + (format_ == Format::Q6_K ? 208 : 0), &d, 2);
-      const bool has_min = format_ == Format::Q4_1 || format_ == Format::Q5_1 || format_ == Format::Q4_K || format_ == Format::Q5_K;
+      const bool has_min = format_ == Format::Q4_1 || format_ == Format::Q5_1 || format_ == Format::Q4_K ||
+                           format_ == Format::Q5_K;
       if (has_min) std::memcpy(data.data() + block + 2, &m, 2);
     }
     return {name, rows, columns, format_, data.data()};

@@ -1,9 +1,9 @@
 #include "cuda/weights.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "base/error.h"
 
@@ -28,7 +28,9 @@ void classify(const Program& p, std::vector<bool>& is_matrix, std::vector<bool>&
 
 DeviceBuffer::DeviceBuffer(const Api& api, Context* context, int64_t bytes, const std::string& purpose)
     : api_(&api), context_(context) {
-  if (bytes > 0) check(api.allocate(context, bytes, &data_), fmt::format("{} bytes of device memory for {}", bytes, purpose));
+  if (bytes > 0)
+    check(api.allocate(context, bytes, &data_),
+          fmt::format("{} bytes of device memory for {}", bytes, purpose));
 }
 
 DeviceBuffer::~DeviceBuffer() {
@@ -59,7 +61,8 @@ Weights::Weights(const Program& program, const Api& api, Context* context, Pool&
       const Planes p = planes(format, ref.columns);
       const int64_t q = aligned(p.q * ref.rows), h = aligned(p.h * ref.rows), s = aligned(p.s * ref.rows);
       const uint8_t* data = buffers_.emplace_back(api, context, q + h + s + p.d * ref.rows, ref.name).data();
-      matrices_[w] = {data, data + q, data + q + h, data + q + h + s, format, int(ref.rows), int(ref.columns)};
+      matrices_[w] = {data,   data + q,      data + q + h,    data + q + h + s,
+                      format, int(ref.rows), int(ref.columns)};
       upload_matrix(ref, matrices_[w], pool);
     }
     progress(double(w + 1) / double(program.weights.size()));

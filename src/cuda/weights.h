@@ -36,7 +36,8 @@ class DeviceBuffer {
 
 class Weights {
  public:
-  Weights(const Program& program, const Api& api, Context* context, Pool& pool, const std::function<void(double)>& progress);
+  Weights(const Program& program, const Api& api, Context* context, Pool& pool,
+          const std::function<void(double)>& progress);
 
   const Matrix& matrix(Weight w) const { return matrices_[size_t(w)]; }
   /// Null for w = -1.
@@ -46,8 +47,8 @@ class Weights {
   void upload_matrix(const WeightRef& ref, const Matrix& to, Pool& pool);
   const Api& api_;
   Context* context_;
-  std::vector<Matrix> matrices_;         // by weight
-  std::vector<const float*> vectors_;    // by weight
+  std::vector<Matrix> matrices_;       // by weight
+  std::vector<const float*> vectors_;  // by weight
   std::vector<DeviceBuffer> buffers_;
 };
 

@@ -16,11 +16,16 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 const char* name(Stop stop) {
   switch (stop) {
-    case Stop::end_of_text: return "end of text";
-    case Stop::limit: return "token limit";
-    case Stop::stop_string: return "stop string";
-    case Stop::context_full: return "context full";
-    case Stop::cancelled: break;
+    case Stop::end_of_text:
+      return "end of text";
+    case Stop::limit:
+      return "token limit";
+    case Stop::stop_string:
+      return "stop string";
+    case Stop::context_full:
+      return "context full";
+    case Stop::cancelled:
+      break;
   }
   return "interrupted";
 }
@@ -28,10 +33,15 @@ const char* name(Stop stop) {
 std::string StopFilter::push(std::string_view text) {
   if (stopped_) return {};
   held_ += text;
-  size_t first = std::string::npos, keep = 0;
+  // The stop string that ends first counts, as if the text came byte by byte: pieces must not change what is
+  // shown.
+  size_t first = std::string::npos, end = std::string::npos, keep = 0;
   for (const std::string& stop : stops_) {
     if (stop.empty()) continue;
-    first = std::min(first, held_.find(stop));
+    if (const size_t at = held_.find(stop); at != std::string::npos && at + stop.size() <= end) {
+      first = at + stop.size() < end ? at : std::min(first, at);
+      end = at + stop.size();
+    }
     for (size_t n = std::min(stop.size() - 1, held_.size()); n > keep; --n) {
       if (std::string_view(held_).substr(held_.size() - n) == std::string_view(stop).substr(0, n)) keep = n;
     }
@@ -47,8 +57,8 @@ std::string StopFilter::push(std::string_view text) {
   return out;
 }
 
-Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> ids, const GenerateOptions& options,
-                   const std::function<void(std::string_view)>& text) {
+Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> ids,
+                   const GenerateOptions& options, const std::function<void(std::string_view)>& text) {
   PLUMB_CHECK(!ids.empty());
   Generated out;
   const Sampler sampler(options.sampler, 0);
@@ -95,7 +105,8 @@ Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> 
       out.stop = Stop::context_full;
       break;
     }
-    if (options.n_predict < 0 || int64_t(out.ids.size()) < options.n_predict) logits = runner.decode(std::span(&id, 1));
+    if (options.n_predict < 0 || int64_t(out.ids.size()) < options.n_predict)
+      logits = runner.decode(std::span(&id, 1));
   }
   out.seconds = seconds_since(start);
   show(detokenizer.finish());

@@ -16,10 +16,10 @@ enum class Stop { end_of_text, limit, stop_string, context_full, cancelled };
 const char* name(Stop stop);
 
 struct GenerateOptions {
-  int n_predict = -1;                     // -1: until something else stops
-  std::vector<std::string> stops = {};    // text that ends the answer and is not part of it
+  int n_predict = -1;                   // -1: until something else stops
+  std::vector<std::string> stops = {};  // text that ends the answer and is not part of it
   bool ignore_eos = false;
-  bool special = false;                   // show control tokens
+  bool special = false;  // show control tokens
   SamplerOptions sampler = {};
   std::atomic<bool>* cancel = nullptr;
 };
@@ -30,16 +30,18 @@ struct Generated {
   double prompt_seconds = 0, seconds = 0;  // to the first token; after it
 };
 
-/// Feeds the prompt (not empty) and generates; `text` receives whole characters as soon as no stop string can begin in them.
-Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> prompt, const GenerateOptions& options,
-                   const std::function<void(std::string_view)>& text);
+/// Feeds the prompt (not empty) and generates; `text` receives whole characters as soon as no stop string can
+/// begin in them.
+Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> prompt,
+                   const GenerateOptions& options, const std::function<void(std::string_view)>& text);
 
 /// Holds back text that may be the beginning of a stop string.
 class StopFilter {
  public:
   explicit StopFilter(std::vector<std::string> stops) : stops_(std::move(stops)) {}
 
-  /// Text that may be shown; sets stopped() when a stop string is complete, and then drops it and what follows.
+  /// Text that may be shown; sets stopped() when a stop string is complete, and then drops it and what
+  /// follows.
   std::string push(std::string_view text);
   /// What was held back in vain.
   std::string finish() { return std::exchange(held_, {}); }

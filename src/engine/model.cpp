@@ -17,7 +17,8 @@ const Tokenizer& Model::tokenizer() const {
 
 const CpuWeights& Model::weights() const {
   if (!weights_) {
-    weights_ = std::make_unique<CpuWeights>(program_, *pool_, [this](double share) { options_.progress("loading", share); });
+    weights_ = std::make_unique<CpuWeights>(program_, *pool_,
+                                            [this](double share) { options_.progress("loading", share); });
     options_.progress("loading", 1);
   }
   return *weights_;

@@ -30,7 +30,8 @@ class Model {
 
   const Gguf& file() const { return file_; }
   const Program& program() const { return program_; }
-  /// Loaded when first asked for, so that a model with a tokenizer that we lack can still be run on token ids.
+  /// Loaded when first asked for, so that a model with a tokenizer that we lack can still be run on token
+  /// ids.
   const Tokenizer& tokenizer() const;
   const CpuWeights& weights() const;
   Pool& pool() const { return *pool_; }

@@ -1,9 +1,9 @@
 #include "engine/runner.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
-
-#include <fmt/format.h>
 
 #include "base/error.h"
 #include "cpu/executor.h"
@@ -15,7 +15,10 @@ namespace {
 
 class CpuRunner : public Runner {
  public:
-  CpuRunner(const Model& model, const RunnerOptions& options) : Runner(model, options), cache_(model.program(), options.kv) {}
+  CpuRunner(const Model& model, const RunnerOptions& options)
+      : Runner(model, options), cache_(model.program(), options.kv) {
+    model.weights();  // now, not when the first prompt waits
+  }
 
  private:
   struct Planned {
@@ -49,8 +52,9 @@ class CpuRunner : public Runner {
   void observe_piece(std::span<const int> tokens, Value value, const See& see) override {
     if (observed_ != value) {
       observe_ = {};
-      observe_.plan = make_plan(model_.program(), {.max_tokens = observe_most_, .all_rows = true, .fuse = options_.fuse,
-                                                   .observed = {value}});
+      observe_.plan = make_plan(
+          model_.program(),
+          {.max_tokens = observe_most_, .all_rows = true, .fuse = options_.fuse, .observed = {value}});
       bind(observe_);
       observed_ = value;
     }
@@ -71,8 +75,11 @@ class CudaRunner : public Runner {
   CudaRunner(const Model& model, const RunnerOptions& options)
       : Runner(model, options),
         sequence_(model.program(), model.pool(),
-                  {.device = options.device, .n_ctx = n_ctx_, .max_tokens = options_.n_ubatch,
-                   .kv_f32 = options.kv == KvType::f32, .fuse = options.fuse},
+                  {.device = options.device,
+                   .n_ctx = n_ctx_,
+                   .max_tokens = options_.n_ubatch,
+                   .kv_f32 = options.kv == KvType::f32,
+                   .fuse = options.fuse},
                   [&model](double share) { model.progress()("loading", share); }) {}
 
  private:
@@ -128,16 +135,22 @@ class ReferenceRunner : public Runner {
 
 std::unique_ptr<Runner> Runner::make(const Model& model, const RunnerOptions& options) {
   switch (options.arith) {
-    case Arith::ref32: return std::make_unique<ReferenceRunner<float>>(model, options);
-    case Arith::ref64: return std::make_unique<ReferenceRunner<double>>(model, options);
-    case Arith::fast: break;
+    case Arith::ref32:
+      return std::make_unique<ReferenceRunner<float>>(model, options);
+    case Arith::ref64:
+      return std::make_unique<ReferenceRunner<double>>(model, options);
+    case Arith::fast:
+      break;
   }
   if (options.backend == Backend::cuda) return std::make_unique<CudaRunner>(model, options);
   return std::make_unique<CpuRunner>(model, options);
 }
 
 Runner::Runner(const Model& model, const RunnerOptions& options)
-    : model_(model), options_(options), n_ctx_(options.n_ctx > 0 ? options.n_ctx : model.program().n_ctx_train) {
+    : model_(model),
+      options_(options),
+      n_ctx_(options.n_ctx > 0 ? options.n_ctx : model.program().n_ctx_train),
+      reach_(model.program().output) {
   PLUMB_CHECK(options.n_ubatch >= 1);
   options_.n_ubatch = int(std::min<int64_t>(options_.n_ubatch, n_ctx_));
 }
@@ -152,17 +165,20 @@ void Runner::check(std::span<const int> tokens) const {
   }
   for (int id : tokens) {
     if (id < 0 || id >= model_.n_vocab()) {
-      throw Error({.code = "token.range", .expected = fmt::format("token ids from 0 to {}", model_.n_vocab() - 1),
+      throw Error({.code = "token.range",
+                   .expected = fmt::format("token ids from 0 to {}", model_.n_vocab() - 1),
                    .found = std::to_string(id)});
     }
   }
 }
 
-void Runner::pieces(std::span<const int> tokens, int most, const std::function<void(std::span<const int>, bool)>& run) {
+void Runner::pieces(std::span<const int> tokens, int most,
+                    const std::function<void(std::span<const int>, bool)>& run) {
   check(tokens);
   const size_t total = tokens.size();
   while (!tokens.empty()) {
-    if (options_.cancel && options_.cancel->load()) throw Error({.code = "run.cancelled", .found = "an interrupt"});
+    if (options_.cancel && options_.cancel->load())
+      throw Error({.code = "run.cancelled", .found = "an interrupt"});
     const auto piece = tokens.first(std::min(tokens.size(), size_t(most)));
     tokens = tokens.subspan(piece.size());
     run(piece, tokens.empty());
@@ -172,15 +188,19 @@ void Runner::pieces(std::span<const int> tokens, int most, const std::function<v
 }
 
 std::span<const float> Runner::decode(std::span<const int> tokens) {
-  PLUMB_CHECK(!tokens.empty());
+  PLUMB_CHECK(!tokens.empty() && reach_ == model_.program().output);
   std::span<const float> logits;
-  pieces(tokens, options_.n_ubatch, [&](std::span<const int> piece, bool last) { logits = decode_piece(piece, last); });
+  pieces(tokens, options_.n_ubatch,
+         [&](std::span<const int> piece, bool last) { logits = decode_piece(piece, last); });
   return logits;
 }
 
 void Runner::observe(std::span<const int> tokens, Value value, bool all, const See& see) {
+  PLUMB_CHECK(value <= reach_);
+  reach_ = value;
   // At most 64 MB of the value at a time.
-  observe_most_ = int(std::clamp<int64_t>((1 << 24) / model_.program().shape(value).size(), 1, options_.n_ubatch));
+  observe_most_ =
+      int(std::clamp<int64_t>((1 << 24) / model_.program().shape(value).size(), 1, options_.n_ubatch));
   pieces(tokens, observe_most_, [&](std::span<const int> piece, bool last) {
     observe_piece(piece, value, [&](int64_t position, std::span<const double> row) {
       if (all || (last && position == length_ + int64_t(piece.size()) - 1)) see(position, row);

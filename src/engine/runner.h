@@ -1,4 +1,4 @@
-// One sequence under one arithmetic: the fast plan on CPU or GPU, or the reference in f32 or f64.
+// One sequence under one arithmetic: the fast CPU plan, or the reference in f32 or f64.
 #pragma once
 
 #include <atomic>
@@ -19,8 +19,8 @@ struct RunnerOptions {
   Arith arith = Arith::fast;
   Backend backend = Backend::cpu;  // of the fast arithmetic
   int device = 0;                  // of CUDA
-  int n_ctx = 0;      // 0: what the model was trained with
-  int n_ubatch = 512;  // tokens per call, at most; never changes a bit
+  int n_ctx = 0;                   // 0: what the model was trained with
+  int n_ubatch = 512;              // tokens per call, at most; never changes a bit
   KvType kv = KvType::f16;
   bool fuse = true;
   std::atomic<bool>* cancel = nullptr;  // asked between calls; then Error "run.cancelled"
@@ -34,11 +34,12 @@ class Runner {
   static std::unique_ptr<Runner> make(const Model& model, const RunnerOptions& options);
   virtual ~Runner() = default;
 
-  /// Appends tokens and returns the logits [n_vocab] after the last one, valid until the next call. Throws Error
-  /// "context.full", "token.range", "run.cancelled", "numeric.nonfinite".
+  /// Appends tokens and returns the logits [n_vocab] after the last one, valid until the next call. Throws
+  /// Error "context.full", "token.range", "run.cancelled", "numeric.nonfinite".
   std::span<const float> decode(std::span<const int> tokens);
 
-  /// Appends tokens and shows the named value of every token, or of the last.
+  /// Appends tokens and shows the named value of every token, or of the last. What lies behind it is not
+  /// computed, so a runner that has observed a value can afterwards go no further than that value.
   void observe(std::span<const int> tokens, Value value, bool all, const See& see);
 
   int64_t length() const { return length_; }
@@ -52,11 +53,13 @@ class Runner {
   const Model& model_;
   RunnerOptions options_;
   int64_t length_ = 0, n_ctx_ = 0;
+  Value reach_;           // values up to this one have been computed for every token so far
   int observe_most_ = 1;  // tokens per call of observe
 
  private:
   void check(std::span<const int> tokens) const;
-  void pieces(std::span<const int> tokens, int most, const std::function<void(std::span<const int>, bool last)>& run);
+  void pieces(std::span<const int> tokens, int most,
+              const std::function<void(std::span<const int>, bool last)>& run);
 };
 
 }  // namespace plumb

@@ -1,11 +1,11 @@
 #include "engine/sampler.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>
-
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "base/error.h"
 #include "base/math.h"
@@ -15,7 +15,9 @@ namespace {
 
 constexpr std::string_view kNames[] = {"penalties", "top_k", "top_p", "min_p", "temperature"};
 
-bool before(const Candidate& a, const Candidate& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; }
+bool before(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+}
 
 // Keeps the k best, sorted.
 void keep_best(std::vector<Candidate>& c, size_t k) {
@@ -60,8 +62,10 @@ uint64_t mix(uint64_t x) {
 
 void in_range(const char* name, double value, double min, double max) {
   if (std::isfinite(value) && value >= min && value <= max) return;
-  throw Error({.code = "sampler.value", .expected = fmt::format("a number from {} to {}", min, max),
-               .found = fmt::format("{}", value), .where = {.key = name}});
+  throw Error({.code = "sampler.value",
+               .expected = fmt::format("a number from {} to {}", min, max),
+               .found = fmt::format("{}", value),
+               .where = {.key = name}});
 }
 
 }  // namespace
@@ -76,10 +80,13 @@ void check(const SamplerOptions& o) {
   in_range("--presence-penalty", o.presence_penalty, -1000, 1000);
   in_range("--frequency-penalty", o.frequency_penalty, -1000, 1000);
   in_range("--repeat-last-n", o.repeat_last_n, -1, 1 << 30);
+  for (const auto& [id, bias] : o.logit_bias) in_range("--logit-bias", bias, -1e6, 1e6);
   for (const std::string& name : o.chain) {
     if (std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames)) continue;
-    throw Error({.code = "sampler.value", .expected = fmt::format("names out of {}", fmt::join(kNames, ", ")),
-                 .found = printable(name), .where = {.key = "--samplers"}});
+    throw Error({.code = "sampler.value",
+                 .expected = fmt::format("names out of {}", fmt::join(kNames, ", ")),
+                 .found = printable(name),
+                 .where = {.key = "--samplers"}});
   }
 }
 
@@ -93,11 +100,14 @@ int argmax(std::span<const float> logits) {
 
 Sampler::Sampler(const SamplerOptions& options, uint64_t sequence) : options_(options), sequence_(sequence) {}
 
-// Keskar et al. 2019, arXiv:1909.05858, section 4.1, once per distinct id; presence and frequency as OpenAI defines them.
+// Keskar et al. 2019, arXiv:1909.05858, section 4.1, once per distinct id; presence and frequency as OpenAI
+// defines them.
 void Sampler::penalise(std::vector<Candidate>& c, std::span<const int> history) const {
-  const bool repeat = options_.repeat_penalty != 1, count = options_.presence_penalty != 0 || options_.frequency_penalty != 0;
+  const bool repeat = options_.repeat_penalty != 1,
+             count = options_.presence_penalty != 0 || options_.frequency_penalty != 0;
   if (!repeat && !count) return;
-  const size_t last = options_.repeat_last_n < 0 ? history.size() : std::min(history.size(), size_t(options_.repeat_last_n));
+  const size_t last =
+      options_.repeat_last_n < 0 ? history.size() : std::min(history.size(), size_t(options_.repeat_last_n));
   std::unordered_map<int, int> seen;
   for (int id : history.last(last)) ++seen[id];
   for (Candidate& x : c) {
@@ -114,7 +124,10 @@ void Sampler::apply(std::string_view filter, std::vector<Candidate>& c, std::spa
   if (filter == "top_p") top_p(c, options_.top_p);
   if (filter == "min_p") min_p(c, options_.min_p);
   if (filter == "temperature") {
-    for (Candidate& x : c) x.logit /= options_.temperature;
+    // Below the least difference of two floats the best alone is drawn; a smaller divisor would only
+    // overflow.
+    const double t = std::max(options_.temperature, 1e-100);
+    for (Candidate& x : c) x.logit /= t;
   }
 }
 

@@ -1,5 +1,5 @@
-// From logits to a token: pure filters in a chain, then a draw from a counter-based generator keyed by (seed, sequence,
-// position), so that neither batching nor branching changes a text.
+// From logits to a token: pure filters in a chain, then a draw from a counter-based generator keyed by (seed,
+// sequence, position), so that neither batching nor branching changes a text.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ struct SamplerOptions {
   double top_p = 0.95;       // >= 1: all
   double min_p = 0.05;       // <= 0: all
   double repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
-  int repeat_last_n = 64;    // 0: none, -1: the whole context
+  int repeat_last_n = 64;  // 0: none, -1: the whole context
   std::vector<std::string> chain = {"penalties", "top_k", "top_p", "min_p", "temperature"};
   std::vector<std::pair<int, double>> logit_bias = {};
 };
@@ -25,7 +25,8 @@ struct SamplerOptions {
 /// Names that a chain may hold.
 std::span<const std::string_view> sampler_names();
 
-/// Throws Error "sampler.value" for a parameter that is not finite or outside its range, or an unknown name in the chain.
+/// Throws Error "sampler.value" for a parameter that is not finite or outside its range, or an unknown name
+/// in the chain.
 void check(const SamplerOptions& options);
 
 struct Candidate {
@@ -37,7 +38,8 @@ class Sampler {
  public:
   Sampler(const SamplerOptions& options, uint64_t sequence);
 
-  /// The id at `position` of the text, given the logits there and the ids before it. Ties go to the lowest id.
+  /// The id at `position` of the text, given the logits there and the ids before it. Ties go to the lowest
+  /// id.
   int choose(std::span<const float> logits, std::span<const int> history, uint64_t position) const;
 
  private:
@@ -48,7 +50,8 @@ class Sampler {
   uint64_t sequence_;
 };
 
-/// A number in [0, 1) that depends on the three keys alone: splitmix64 (Steele, Lea & Flood 2014) over each in turn.
+/// A number in [0, 1) that depends on the three keys alone: splitmix64 (Steele, Lea & Flood 2014) over each
+/// in turn.
 double counter_uniform(uint64_t seed, uint64_t sequence, uint64_t position);
 
 /// The id of the largest logit, the lowest among equals.

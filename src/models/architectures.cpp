@@ -1,8 +1,8 @@
 // The table of architectures; a new one adds a line here and a file beside.
-#include <set>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include <set>
 
 #include "base/error.h"
 #include "models/models.h"
@@ -36,7 +36,8 @@ const Architecture& find_architecture(const Gguf& file) {
 // Integer key <arch>.<key> in [min, max].
 class Reader {
  public:
-  explicit Reader(const Gguf& file) : file_(file), prefix_(std::string(*file.text("general.architecture")) + ".") {}
+  explicit Reader(const Gguf& file)
+      : file_(file), prefix_(std::string(*file.text("general.architecture")) + ".") {}
 
   int need(const char* key, int64_t min, int64_t max) const {
     const auto v = file_.integer(prefix_ + key, min, max);
@@ -60,7 +61,8 @@ void read_rope_scaling(const Gguf& file, const Reader& r, int n_ctx, Rope& rope)
   const float legacy = r.real("rope.scale_linear", 0, 1e6, 0);  // older files; 0 means none
   rope.factor = r.real("rope.scaling.factor", 0, 1e6, legacy);
   rope.attn_factor = r.real("rope.scaling.attn_factor", 1e-6, 1e6, 1);
-  const std::string_view type = file.text(r.name("rope.scaling.type")).value_or(rope.factor > 0 ? "linear" : "none");
+  const std::string_view type =
+      file.text(r.name("rope.scaling.type")).value_or(rope.factor > 0 ? "linear" : "none");
   if (rope.factor == 0) rope.factor = 1;
   if (type == "none") {
     rope.factor = 1;
@@ -72,7 +74,8 @@ void read_rope_scaling(const Gguf& file, const Reader& r, int n_ctx, Rope& rope)
     rope.beta_fast = r.real("rope.scaling.yarn_beta_fast", 1e-6, 1e6, 32);
     rope.beta_slow = r.real("rope.scaling.yarn_beta_slow", 1e-6, 1e6, 1);
   } else {
-    file.refuse(r.name("rope.scaling.type"), "model.rope_scaling", "one of none, linear, yarn", printable(type));
+    file.refuse(r.name("rope.scaling.type"), "model.rope_scaling", "one of none, linear, yarn",
+                printable(type));
   }
 }
 
@@ -90,20 +93,20 @@ Hyperparameters read_hyperparameters(const Gguf& file, RopeStyle style) {
   h.n_head = r.need("attention.head_count", 1, 1024);
   h.n_head_kv = r.count("attention.head_count_kv", 1, 1024, h.n_head);
   if (h.n_head % h.n_head_kv != 0) {
-    file.refuse(r.name("attention.head_count_kv"), "model.heads", fmt::format("a divisor of {} heads", h.n_head),
-                std::to_string(h.n_head_kv));
+    file.refuse(r.name("attention.head_count_kv"), "model.heads",
+                fmt::format("a divisor of {} heads", h.n_head), std::to_string(h.n_head_kv));
   }
   h.head_dim = r.count("attention.key_length", 1, 8192, 0);
   if (h.head_dim == 0) {
     if (h.n_embd % h.n_head != 0) {
-      file.refuse(r.name("attention.head_count"), "model.heads", fmt::format("a divisor of {} columns", h.n_embd),
-                  std::to_string(h.n_head));
+      file.refuse(r.name("attention.head_count"), "model.heads",
+                  fmt::format("a divisor of {} columns", h.n_embd), std::to_string(h.n_head));
     }
     h.head_dim = h.n_embd / h.n_head;
   }
   if (const int v = r.count("attention.value_length", 1, 8192, h.head_dim); v != h.head_dim) {
-    file.refuse(r.name("attention.value_length"), "model.heads", fmt::format("{}, the size of the keys", h.head_dim),
-                std::to_string(v));
+    file.refuse(r.name("attention.value_length"), "model.heads",
+                fmt::format("{}, the size of the keys", h.head_dim), std::to_string(v));
   }
   if (!file.real(r.name("attention.layer_norm_rms_epsilon"), 0, 1)) {
     file.missing(r.name("attention.layer_norm_rms_epsilon"), "a number from 0 to 1");
@@ -132,7 +135,11 @@ Program build_program(const Gguf& file) {
     Where where = e.where();
     where.file = file.path();
     if (const GgufTensor* t = file.find_tensor(where.tensor)) where.offset = t->offset;
-    throw Error({.code = e.code(), .expected = e.expected(), .found = e.found(), .where = where, .remedy = e.remedy()});
+    throw Error({.code = e.code(),
+                 .expected = e.expected(),
+                 .found = e.found(),
+                 .where = where,
+                 .remedy = e.remedy()});
   }
   p.arch = arch.name;
   const Reader r(file);

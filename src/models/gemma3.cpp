@@ -1,9 +1,10 @@
-// Gemma 3, text. Gemma team 2025, arXiv:2503.19786: five layers that see a sliding window for each that sees everything,
-// with a rope base of their own; norms before and after each branch; normalised queries and keys; GeGLU; the embedding
-// scaled by sqrt(n_embd). GGUF architecture "gemma3"; its converters store norm weights with the 1 already added.
-#include <cmath>
-
+// Gemma 3, text. Gemma team 2025, arXiv:2503.19786: five layers that see a sliding window for each that sees
+// everything, with a rope base of their own; norms before and after each branch; normalised queries and keys;
+// GeGLU; the embedding scaled by sqrt(n_embd). GGUF architecture "gemma3"; its converters store norm weights
+// with the 1 already added.
 #include <fmt/format.h>
+
+#include <cmath>
 
 #include "models/models.h"
 
@@ -13,10 +14,10 @@ namespace {
 // Layer l sees a window unless it is the last of its group.
 bool is_local(int l, int pattern) { return l % pattern < pattern - 1; }
 
-// Query scale: head_dim ^ -1/2, but (n_embd / n_head) ^ -1/2 in the 27B, which 62 layers tell (query_pre_attn_scalar of
-// the published configurations; GGUF does not store it).
-float query_scale(const Hyperparameters& m) {
-  return 1 / std::sqrt(float(m.n_layer == 62 ? m.n_embd / m.n_head : m.head_dim));
+// Query scale: head_dim ^ -1/2, but (n_embd / n_head) ^ -1/2 in the 27B, which 62 layers tell
+// (query_pre_attn_scalar of the published configurations; GGUF does not store it).
+double query_scale(const Hyperparameters& m) {
+  return 1 / std::sqrt(double(m.n_layer == 62 ? m.n_embd / m.n_head : m.head_dim));
 }
 
 void refuse_softcap(const Gguf& file) {
@@ -36,7 +37,7 @@ Program gemma3(const Gguf& file, const WeightIndex& weights) {
   local.scaling = RopeScaling::none;
   local.factor = 1;
   local.freq_base = float(file.real("gemma3.rope.freq_base_swa", 1, 1e12).value_or(10000));
-  const float scale = query_scale(m);
+  const double scale = query_scale(m);
   Graph g(weights);
 
   Value x = g.scale("inp_scaled", g.embed("token_embd"), std::sqrt(double(m.n_embd)));  // [T, n_embd]
@@ -51,9 +52,11 @@ Program gemma3(const Gguf& file, const WeightIndex& weights) {
     q = g.rope("q_rope", g.rms_norm("attn_q_norm", q, m.eps), rope);
     k = g.rope("k_rope", g.rms_norm("attn_k_norm", k, m.eps), rope);
     Value a = g.attention("attn", q, k, v, {.layer = l, .scale = scale, .window = sees_window ? window : 0});
-    x = g.add("attn_out", x, g.rms_norm("post_attention_norm", g.linear("attn_output", a), m.eps));  // residual
+    x = g.add("attn_out", x,
+              g.rms_norm("post_attention_norm", g.linear("attn_output", a), m.eps));  // residual
     h = g.rms_norm("ffn_norm", x, m.eps);
-    Value f = g.glu("ffn_act", g.linear("ffn_gate", h), g.linear("ffn_up", h), Act::gelu_tanh);
+    Value gate = g.linear("ffn_gate", h), up = g.linear("ffn_up", h);
+    Value f = g.glu("ffn_act", gate, up, Act::gelu_tanh);
     x = g.add("ffn_out", x, g.rms_norm("post_ffw_norm", g.linear("ffn_down", f), m.eps));  // residual
   }
   g.block(-1);

@@ -1,6 +1,7 @@
-// Llama. Touvron et al. 2023, arXiv:2302.13971 and 2307.09288; Grattafiori et al. 2024, arXiv:2407.21783 (rope_freqs):
-// pre-norm, grouped-query attention, rotary positions, SwiGLU. Also Mistral, SmolLM2, TinyLlama. GGUF architecture "llama":
-// its converters permute the rows of attn_q and attn_k so that rope turns neighbouring pairs.
+// Llama. Touvron et al. 2023, arXiv:2302.13971 and 2307.09288; Grattafiori et al. 2024, arXiv:2407.21783
+// (rope_freqs): pre-norm, grouped-query attention, rotary positions, SwiGLU. Also Mistral, SmolLM2,
+// TinyLlama. GGUF architecture "llama": its converters permute the rows of attn_q and attn_k so that rope
+// turns neighbouring pairs.
 #include <cmath>
 
 #include "models/models.h"
@@ -9,7 +10,7 @@ namespace plumb {
 
 Program llama(const Gguf& file, const WeightIndex& weights) {
   const Hyperparameters m = read_hyperparameters(file, RopeStyle::pairs);
-  const float scale = 1 / std::sqrt(float(m.head_dim));
+  const double scale = 1 / std::sqrt(double(m.head_dim));
   Graph g(weights);
 
   Value x = g.embed("token_embd");  // [T, n_embd]
@@ -24,7 +25,8 @@ Program llama(const Gguf& file, const WeightIndex& weights) {
     Value a = g.attention("attn", q, k, v, {.layer = l, .scale = scale});
     x = g.add("attn_out", x, g.linear("attn_output", a));  // residual
     h = g.rms_norm("ffn_norm", x, m.eps);
-    Value f = g.glu("ffn_act", g.linear("ffn_gate", h), g.linear("ffn_up", h), Act::silu);
+    Value gate = g.linear("ffn_gate", h), up = g.linear("ffn_up", h);
+    Value f = g.glu("ffn_act", gate, up, Act::silu);
     x = g.add("ffn_out", x, g.linear("ffn_down", f));  // residual
   }
   g.block(-1);

@@ -1,4 +1,5 @@
-// Qwen2. Yang et al. 2024, arXiv:2407.10671: as Llama, with biases on q, k and v. GGUF architecture "qwen2", also Qwen2.5.
+// Qwen2. Yang et al. 2024, arXiv:2407.10671: as Llama, with biases on q, k and v. GGUF architecture "qwen2",
+// also Qwen2.5.
 #include <cmath>
 
 #include "models/models.h"
@@ -7,20 +8,22 @@ namespace plumb {
 
 Program qwen2(const Gguf& file, const WeightIndex& weights) {
   const Hyperparameters m = read_hyperparameters(file, RopeStyle::half);
-  const float scale = 1 / std::sqrt(float(m.head_dim));
+  const double scale = 1 / std::sqrt(double(m.head_dim));
   Graph g(weights);
 
   Value x = g.embed("token_embd");  // [T, n_embd]
   for (int l = 0; l < m.n_layer; ++l) {
     g.block(l);  // names below are blk.<l>.*
     Value h = g.rms_norm("attn_norm", x, m.eps);
-    Value q = g.rope("q_rope", g.linear("attn_q", h, m.n_head), m.rope);     // [T, n_head, head_dim], + attn_q.bias
+    Value q =
+        g.rope("q_rope", g.linear("attn_q", h, m.n_head), m.rope);  // [T, n_head, head_dim], + attn_q.bias
     Value k = g.rope("k_rope", g.linear("attn_k", h, m.n_head_kv), m.rope);  // [T, n_head_kv, head_dim]
     Value v = g.linear("attn_v", h, m.n_head_kv);
     Value a = g.attention("attn", q, k, v, {.layer = l, .scale = scale});
     x = g.add("attn_out", x, g.linear("attn_output", a));  // residual
     h = g.rms_norm("ffn_norm", x, m.eps);
-    Value f = g.glu("ffn_act", g.linear("ffn_gate", h), g.linear("ffn_up", h), Act::silu);
+    Value gate = g.linear("ffn_gate", h), up = g.linear("ffn_up", h);
+    Value f = g.glu("ffn_act", gate, up, Act::silu);
     x = g.add("ffn_out", x, g.linear("ffn_down", f));  // residual
   }
   g.block(-1);

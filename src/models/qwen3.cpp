@@ -8,7 +8,7 @@ namespace plumb {
 
 Program qwen3(const Gguf& file, const WeightIndex& weights) {
   const Hyperparameters m = read_hyperparameters(file, RopeStyle::half);
-  const float scale = 1 / std::sqrt(float(m.head_dim));
+  const double scale = 1 / std::sqrt(double(m.head_dim));
   Graph g(weights);
 
   Value x = g.embed("token_embd");  // [T, n_embd]
@@ -23,7 +23,8 @@ Program qwen3(const Gguf& file, const WeightIndex& weights) {
     Value a = g.attention("attn", q, k, v, {.layer = l, .scale = scale});
     x = g.add("attn_out", x, g.linear("attn_output", a));  // residual
     h = g.rms_norm("ffn_norm", x, m.eps);
-    Value f = g.glu("ffn_act", g.linear("ffn_gate", h), g.linear("ffn_up", h), Act::silu);
+    Value gate = g.linear("ffn_gate", h), up = g.linear("ffn_up", h);
+    Value f = g.glu("ffn_act", gate, up, Act::silu);
     x = g.add("ffn_out", x, g.linear("ffn_down", f));  // residual
   }
   g.block(-1);

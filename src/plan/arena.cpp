@@ -8,7 +8,9 @@ namespace plumb {
 int64_t place(std::vector<Lifetime>& buffers) {
   std::vector<size_t> order(buffers.size());
   std::iota(order.begin(), order.end(), size_t(0));
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return buffers[a].first < buffers[b].first; });
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return buffers[a].first != buffers[b].first ? buffers[a].first < buffers[b].first : a < b;
+  });
   std::vector<const Lifetime*> placed;  // live at the current step, by offset
   int64_t end = 0;
   for (size_t i : order) {

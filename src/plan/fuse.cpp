@@ -56,7 +56,8 @@ class Fuser {
   }
   bool wanted(Value v) const { return std::find(wanted_.begin(), wanted_.end(), v) != wanted_.end(); }
 
-  // Emits the step of v after the steps of everything that it reads. An explicit stack: depth follows the file's layers.
+  // Emits the step of v after the steps of everything that it reads. An explicit stack: depth follows the
+  // file's layers.
   void need(Value goal) {
     std::vector<Value> stack = {goal};
     while (!stack.empty()) {
@@ -125,7 +126,8 @@ class Fuser {
     LinearStep l{.x = in(v), .parts = {}};
     Step s{};
     for (Value u : users_[size_t(l.x)]) {
-      const bool sibling = u == v || (options_.fuse && as<Linear>(u) && !done(u) && !taken(u) && wanted(u) == wanted(v));
+      const bool sibling =
+          u == v || (options_.fuse && as<Linear>(u) && !done(u) && !taken(u) && wanted(u) == wanted(v));
       if (!sibling) continue;
       l.parts.push_back(part(u));
       s.values.push_back(u);

@@ -23,8 +23,8 @@ struct Use {
 };
 struct Uses {
   std::vector<Use> reads;
-  std::vector<Value> writes;    // in f32, where anybody needs that
-  std::vector<Value> writes8;   // may also be written as int8
+  std::vector<Value> writes;   // in f32, where anybody needs that
+  std::vector<Value> writes8;  // may also be written as int8
   std::vector<int> tables_read;
 };
 
@@ -62,7 +62,7 @@ Uses uses(const Program& p, const Step& step, bool float_inputs) {
                  [&](const AttentionStep& s) {
                    read(s.q);
                    u.writes = {s.out};
-                   if (p.shape(s.k).dim % 32 == 0) u.writes8 = {s.out};
+                   if (s.writes_x8(p)) u.writes8 = {s.out};
                  },
                  [&](const GluStep& s) { read(s.gate), read(s.up), u.writes = {s.out}; },
                  [&](const QuantiseStep& s) { read(s.x), u.writes8 = {s.x}; },
@@ -71,7 +71,9 @@ Uses uses(const Program& p, const Step& step, bool float_inputs) {
   return u;
 }
 
-bool contains(const std::vector<Value>& list, Value v) { return std::find(list.begin(), list.end(), v) != list.end(); }
+bool contains(const std::vector<Value>& list, Value v) {
+  return std::find(list.begin(), list.end(), v) != list.end();
+}
 
 // Adds a QuantiseStep after each step whose value is needed as int8 but that cannot write it so.
 std::vector<Step> with_quantise(const Program& p, std::vector<Step> steps, bool float_inputs) {
@@ -108,11 +110,15 @@ void lay_out(Plan& plan, int n_tables, const PlanOptions& options) {
 
   std::vector<std::array<int, 2>> last_read(p.nodes.size(), {-1, -1});
   for (int i = 0; i <= last_step; ++i) {
-    for (const Use& r : uses(p, plan.steps[size_t(i)], options.float_inputs).reads) last_read[size_t(r.v)][size_t(r.form)] = i;
+    for (const Use& r : uses(p, plan.steps[size_t(i)], options.float_inputs).reads) {
+      last_read[size_t(r.v)][size_t(r.form)] = i;
+    }
   }
-  for (int i = last_step; i >= 0 && options.float_inputs; --i) {  // a matrix may compute the norm before it from the norm's input
+  // A matrix may compute the norm before it from the norm's input.
+  for (int i = last_step; i >= 0 && options.float_inputs; --i) {
     const auto* row = std::get_if<RowStep>(&plan.steps[size_t(i)].what);
-    if (row) last_read[size_t(row->x)][0] = std::max(last_read[size_t(row->x)][0], last_read[size_t(row->out)][0]);
+    if (row)
+      last_read[size_t(row->x)][0] = std::max(last_read[size_t(row->x)][0], last_read[size_t(row->out)][0]);
   }
   for (Value v : options.observed) last_read[size_t(v)][0] = last_step + 1;
   if (options.observed.empty()) last_read[size_t(p.output)][0] = last_step + 1;
@@ -157,7 +163,8 @@ void set_cost(const Program& p, Step& step) {
                  },
                  [&](const RowStep& s) {
                    weight(s.post), weight(s.norm);
-                   step.flops = int64_t(p.shape(s.out).size()) * (4 * (s.post >= 0) + 4 * (s.norm >= 0) + (s.residual >= 0));
+                   step.flops = int64_t(p.shape(s.out).size()) *
+                                (4 * (s.post >= 0) + 4 * (s.norm >= 0) + (s.residual >= 0));
                  },
                  [&](const LinearStep& s) {
                    for (const LinearStep::Part& part : s.parts) {
@@ -178,9 +185,19 @@ void set_cost(const Program& p, Step& step) {
 
 bool quantised_input(Format format) {
   switch (format) {
-    case Format::Q4_0: case Format::Q4_1: case Format::Q5_0: case Format::Q5_1: case Format::Q8_0:
-    case Format::Q2_K: case Format::Q3_K: case Format::Q4_K: case Format::Q5_K: case Format::Q6_K:
-    case Format::IQ4_NL: case Format::IQ4_XS: case Format::MXFP4:
+    case Format::Q4_0:
+    case Format::Q4_1:
+    case Format::Q5_0:
+    case Format::Q5_1:
+    case Format::Q8_0:
+    case Format::Q2_K:
+    case Format::Q3_K:
+    case Format::Q4_K:
+    case Format::Q5_K:
+    case Format::Q6_K:
+    case Format::IQ4_NL:
+    case Format::IQ4_XS:
+    case Format::MXFP4:
       return true;
     default:
       return false;

@@ -7,7 +7,8 @@ namespace plumb {
 namespace {
 
 const char* kind(const Step& s) {
-  static constexpr const char* kNames[] = {"rope_table", "embed", "row", "linear", "heads", "attention", "glu", "quantise"};
+  static constexpr const char* kNames[] = {"rope_table", "embed",     "row", "linear",
+                                           "heads",      "attention", "glu", "quantise"};
   static_assert(std::size(kNames) == std::variant_size_v<decltype(Step::what)>);
   return kNames[s.what.index()];
 }
@@ -32,8 +33,8 @@ std::string kernel(const Step& s) {
 
 std::string print(const Plan& plan) {
   const Program& p = *plan.program;
-  std::string text = fmt::format("{} steps for up to {} tokens, arena {} bytes\n", plan.steps.size(), plan.max_tokens,
-                                 plan.arena_bytes);
+  std::string text = fmt::format("{} steps for up to {} tokens, arena {} bytes\n", plan.steps.size(),
+                                 plan.max_tokens, plan.arena_bytes);
   text += fmt::format("{:>14} {:>14}  {}\n", "weight bytes", "flops/token", "step: values");
   int64_t bytes = 0, flops = 0;
   for (const Step& s : plan.steps) {
@@ -44,10 +45,12 @@ std::string print(const Plan& plan) {
       if (at.x8 >= 0) values += at.f32 >= 0 ? ":f32+x8" : ":x8";
       if (at.x8 < 0 && at.f32 < 0) values += ":-";
     }
-    if (const auto* q = std::get_if<QuantiseStep>(&s.what)) values += " " + p.nodes[size_t(q->x)].name + ":x8";
+    if (const auto* q = std::get_if<QuantiseStep>(&s.what))
+      values += " " + p.nodes[size_t(q->x)].name + ":x8";
     const bool per_key = std::holds_alternative<AttentionStep>(s.what);
-    text += fmt::format("{:>14} {:>14}  {}{}:{}\n", s.weight_bytes, fmt::format("{}{}", s.flops, per_key ? "/key" : ""),
-                        kernel(s), s.wanted ? " (wanted rows)" : "", values);
+    text += fmt::format("{:>14} {:>14}  {}{}:{}\n", s.weight_bytes,
+                        fmt::format("{}{}", s.flops, per_key ? "/key" : ""), kernel(s),
+                        s.wanted ? " (wanted rows)" : "", values);
     bytes += s.weight_bytes;
     if (!per_key) flops += s.flops;
   }

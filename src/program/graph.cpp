@@ -7,7 +7,8 @@
 namespace plumb {
 namespace {
 
-[[noreturn]] void refuse(const char* code, const std::string& tensor, Here at, std::string expected, std::string found) {
+[[noreturn]] void refuse(const char* code, const std::string& tensor, Here at, std::string expected,
+                         std::string found) {
   throw Error({.code = code,
                .expected = std::move(expected),
                .found = std::move(found),
@@ -59,7 +60,8 @@ Value Graph::linear(const char* w, Value x, int heads, Here at) {
   const WeightRef ref = p.weights[size_t(m)];
   check_shape(ref, ref.rows, p.shape(x).size(), at);
   if (ref.rows % heads != 0) {
-    refuse("model.shape", ref.name, at, fmt::format("rows in a multiple of {} heads", heads), shape_text(ref.rows, ref.columns));
+    refuse("model.shape", ref.name, at, fmt::format("rows in a multiple of {} heads", heads),
+           shape_text(ref.rows, ref.columns));
   }
   Weight bias = -1;
   if (const WeightRef b = index_.find(prefix_ + w + ".bias"); b.rows > 0) {
@@ -71,6 +73,11 @@ Value Graph::linear(const char* w, Value x, int heads, Here at) {
 
 Value Graph::head(Value x, Here at) {
   const bool tied = index_.find("output.weight").rows == 0;
+  for (const Node& node : p.nodes) {  // whatever is chosen must have a row to be read back from
+    const Embed* e = std::get_if<Embed>(&node.op);
+    if (e && !tied)
+      check_shape(index_.find("output.weight"), p.weights[size_t(e->table)].rows, p.shape(x).size(), at);
+  }
   const Value v = linear(tied ? "token_embd" : "output", x, 1, at);
   p.nodes.back().name = "logits";
   return v;
@@ -84,7 +91,8 @@ Value Graph::rms_norm(const char* w, Value x, float eps, Here at) {
 
 Value Graph::rope(const char* name, Value x, Rope rope, Here at) {
   if (rope.dims <= 0 || rope.dims % 2 != 0 || rope.dims > p.shape(x).dim) {
-    refuse("model.shape", prefix_ + name, at, fmt::format("an even number of rotated elements up to {}", p.shape(x).dim),
+    refuse("model.shape", prefix_ + name, at,
+           fmt::format("an even number of rotated elements up to {}", p.shape(x).dim),
            std::to_string(rope.dims));
   }
   return put(rope, {x}, p.shape(x), name, at);
@@ -93,22 +101,26 @@ Value Graph::rope(const char* name, Value x, Rope rope, Here at) {
 Value Graph::attention(const char* name, Value q, Value k, Value v, Attention attention, Here at) {
   const Shape qs = p.shape(q), ks = p.shape(k);
   if (qs.heads % ks.heads != 0 || ks != p.shape(v) || qs.dim != ks.dim) {
-    refuse("model.shape", prefix_ + name, at, "equal k and v, query heads in a multiple of them, equal head size",
-           fmt::format("q {}x{}, k {}x{}, v {}x{}", qs.heads, qs.dim, ks.heads, ks.dim, p.shape(v).heads, p.shape(v).dim));
+    refuse("model.shape", prefix_ + name, at,
+           "equal k and v, query heads in a multiple of them, equal head size",
+           fmt::format("q {}x{}, k {}x{}, v {}x{}", qs.heads, qs.dim, ks.heads, ks.dim, p.shape(v).heads,
+                       p.shape(v).dim));
   }
   return put(attention, {q, k, v}, {1, qs.size()}, name, at);
 }
 
 Value Graph::glu(const char* name, Value gate, Value up, Act act, Here at) {
   if (p.shape(gate) != p.shape(up)) {
-    refuse("model.shape", prefix_ + name, at, fmt::format("{} columns", p.shape(gate).size()), std::to_string(p.shape(up).size()));
+    refuse("model.shape", prefix_ + name, at, fmt::format("{} columns", p.shape(gate).size()),
+           std::to_string(p.shape(up).size()));
   }
   return put(Glu{act}, {gate, up}, p.shape(gate), name, at);
 }
 
 Value Graph::add(const char* name, Value a, Value b, Here at) {
   if (p.shape(a).size() != p.shape(b).size()) {
-    refuse("model.shape", prefix_ + name, at, fmt::format("{} columns", p.shape(a).size()), std::to_string(p.shape(b).size()));
+    refuse("model.shape", prefix_ + name, at, fmt::format("{} columns", p.shape(a).size()),
+           std::to_string(p.shape(b).size()));
   }
   return put(Add{}, {a, b}, p.shape(a), name, at);
 }

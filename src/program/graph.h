@@ -16,8 +16,9 @@ class WeightIndex {
   virtual WeightRef find(const std::string& name) const = 0;
 };
 
-/// Every method appends one node and returns its value. Throws Error "model.tensor_missing" or "model.shape" with the
-/// tensor and the model's source line. An operation with a weight is named after it, others by the caller.
+/// Every method appends one node and returns its value. Throws Error "model.tensor_missing" or "model.shape"
+/// with the tensor and the model's source line. An operation with a weight is named after it, others by the
+/// caller.
 class Graph {
  public:
   explicit Graph(const WeightIndex& weights) : index_(weights) {}

@@ -1,7 +1,8 @@
-// The formula of every operation, one readable function each, in f32 or f64: the specification that the kernels follow.
+// The formula of every operation, one readable function each, in f32 or f64: the specification that the
+// kernels follow.
 //
-// Rows are [T, heads * dim], contiguous. T is float or double; weights arrive decoded. Sums run in 16 partial sums, which
-// the order of a specification may choose and which lets a compiler use vectors.
+// Rows are [T, heads * dim], contiguous. T is float or double; weights arrive decoded. Sums run in 16 partial
+// sums, which the order of a specification may choose and which lets a compiler use vectors.
 #pragma once
 
 #include <algorithm>
@@ -35,23 +36,26 @@ void rms_norm(const T* x, const T* g, int n, T eps, T* y) {
 }
 
 /// The angle by which pair i of `rope.dims / 2` turns at position pos, and the factor on cosine and sine.
-/// Su et al. 2021, arXiv:2104.09864; linear scaling: Chen et al. 2023, arXiv:2306.15595; YaRN: Peng et al. 2023,
-/// arXiv:2309.00071, sections 3.2 (ramp between interpolation and extrapolation) and 3.4 (attention temperature).
+/// Su et al. 2021, arXiv:2104.09864; linear scaling: Chen et al. 2023, arXiv:2306.15595; YaRN: Peng et al.
+/// 2023, arXiv:2309.00071, sections 3.2 (ramp between interpolation and extrapolation) and 3.4 (attention
+/// temperature).
 struct Turn {
   double angle, magnitude;
 };
 inline Turn rope_turn(const Rope& rope, double divisor, int64_t pos, int i) {
-  const double base = rope.freq_base, dims = rope.dims;
+  const double base = rope.freq_base, dims = rope.dims;  // f64 throughout
   const double angle = double(pos) * std::pow(base, -2.0 * i / dims) / divisor;
   if (rope.scaling == RopeScaling::none) return {angle, rope.attn_factor};
   if (rope.scaling == RopeScaling::linear) return {angle / rope.factor, rope.attn_factor};
-  const auto pair_turning = [&](double turns) {  // index of the pair that turns so often within the original context
-    return dims * std::log(rope.original_context / (turns * 2 * std::numbers::pi)) / (2 * std::log(base));
-  };
+  const auto pair_turning =
+      [&](double turns) {  // index of the pair that turns so often within the original context
+        return dims * std::log(rope.original_context / (turns * 2 * std::numbers::pi)) / (2 * std::log(base));
+      };
   const double low = std::max(0.0, std::floor(pair_turning(rope.beta_fast)));
   const double high = std::min(dims - 1, std::ceil(pair_turning(rope.beta_slow)));
   const double ramp = std::clamp((i - low) / std::max(0.001, high - low), 0.0, 1.0);
-  return {angle / rope.factor * ramp + angle * (1 - ramp), rope.attn_factor * (1 + 0.1 * std::log(rope.factor))};
+  return {angle / rope.factor * ramp + angle * (1 - ramp),
+          rope.attn_factor * (1 + 0.1 * std::log(double(rope.factor)))};
 }
 
 /// Turns the pairs of one head of size dim; `factors` may be null.
@@ -71,7 +75,8 @@ void rope(const Rope& rope, const T* factors, int64_t pos, int dim, const T* x, 
 /// One query head at position pos over the cached keys and values [pos + 1, stride] of its kv head:
 /// softmax(scale q k^T) v over the visible keys. Vaswani et al. 2017, arXiv:1706.03762.
 template <class T>
-void attention(const Attention& a, const T* q, const T* keys, const T* values, int64_t stride, int64_t pos, int dim, T* y) {
+void attention(const Attention& a, const T* q, const T* keys, const T* values, int64_t stride, int64_t pos,
+               int dim, T* y) {
   const int64_t first = a.window > 0 ? std::max<int64_t>(0, pos - a.window + 1) : 0;
   std::vector<T> p(size_t(pos - first + 1));
   T largest = -std::numeric_limits<T>::infinity(), sum = 0;
@@ -87,7 +92,8 @@ void attention(const Attention& a, const T* q, const T* keys, const T* values, i
   }
 }
 
-/// SiLU: x / (1 + e^-x), Elfwing et al. 2017, arXiv:1702.03118. GELU in its tanh form, Hendrycks & Gimpel 2016, arXiv:1606.08415.
+/// SiLU: x / (1 + e^-x), Elfwing et al. 2017, arXiv:1702.03118. GELU in its tanh form, Hendrycks & Gimpel
+/// 2016, arXiv:1606.08415.
 template <class T>
 T activate(Act act, T x) {
   if (act == Act::silu) return x / (1 + std::exp(-x));

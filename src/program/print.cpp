@@ -12,7 +12,8 @@ struct Overload : F... {
 };
 
 std::string rope_text(const Rope& r) {
-  std::string s = fmt::format("{} dims={} freq_base={}", r.style == RopeStyle::half ? "half" : "pairs", r.dims, r.freq_base);
+  std::string s = fmt::format("{} dims={} freq_base={}", r.style == RopeStyle::half ? "half" : "pairs",
+                              r.dims, r.freq_base);
   if (r.factors >= 0) s += " factors";
   if (r.scaling == RopeScaling::linear) s += fmt::format(" linear factor={}", r.factor);
   if (r.scaling == RopeScaling::yarn) {
@@ -35,24 +36,26 @@ std::string weight_text(const Program& p, Weight w) {
 }
 
 std::string details(const Program& p, const Node& node) {
-  return std::visit(
-      Overload{
-          [&](const Embed& e) { return weight_text(p, e.table); },
-          [&](const Linear& e) { return weight_text(p, e.w) + (e.bias >= 0 ? " + " + weight_text(p, e.bias) : ""); },
-          [&](const RmsNorm& e) { return weight_text(p, e.w) + fmt::format(" eps={}", e.eps); },
-          [&](const Rope& e) { return rope_text(e); },
-          [&](const Attention& e) { return attention_text(e); },
-          [&](const Glu& e) { return std::string(e.act == Act::silu ? "silu" : "gelu_tanh"); },
-          [&](const Add&) { return std::string(); },
-          [&](const Scale& e) { return fmt::format("{}", e.factor); },
-      },
-      node.op);
+  return std::visit(Overload{
+                        [&](const Embed& e) { return weight_text(p, e.table); },
+                        [&](const Linear& e) {
+                          return weight_text(p, e.w) + (e.bias >= 0 ? " + " + weight_text(p, e.bias) : "");
+                        },
+                        [&](const RmsNorm& e) { return weight_text(p, e.w) + fmt::format(" eps={}", e.eps); },
+                        [&](const Rope& e) { return rope_text(e); },
+                        [&](const Attention& e) { return attention_text(e); },
+                        [&](const Glu& e) { return std::string(e.act == Act::silu ? "silu" : "gelu_tanh"); },
+                        [&](const Add&) { return std::string(); },
+                        [&](const Scale& e) { return fmt::format("{}", e.factor); },
+                    },
+                    node.op);
 }
 
 }  // namespace
 
 const char* name(const Op& op) {
-  static constexpr const char* kNames[] = {"embed", "linear", "rms_norm", "rope", "attention", "glu", "add", "scale"};
+  static constexpr const char* kNames[] = {"embed",     "linear", "rms_norm", "rope",
+                                           "attention", "glu",    "add",      "scale"};
   static_assert(std::size(kNames) == std::variant_size_v<Op>);
   return kNames[op.index()];
 }
@@ -65,15 +68,16 @@ Value Program::find(std::string_view name) const {
 }
 
 std::string print(const Program& p) {
-  std::string s = fmt::format("{}: {} layers, {} nodes, {} weights\n", p.arch, p.n_layer, p.nodes.size(), p.weights.size());
+  std::string s = fmt::format("{}: {} layers, {} nodes, {} weights\n", p.arch, p.n_layer, p.nodes.size(),
+                              p.weights.size());
   for (const Node& n : p.nodes) {
     std::string inputs;
     for (Value v : n.in) inputs += (inputs.empty() ? "" : ", ") + p.nodes[size_t(v)].name;
     const std::string shape = n.shape.heads > 1 ? fmt::format("[T, {}, {}]", n.shape.heads, n.shape.dim)
                                                 : fmt::format("[T, {}]", n.shape.dim);
     const std::string more = details(p, n);
-    s += fmt::format("{} {} = {}({}){}{}  # {}\n", n.name, shape, name(n.op), inputs, more.empty() ? "" : " ", more,
-                     n.where.text());
+    s += fmt::format("{} {} = {}({}){}{}  # {}\n", n.name, shape, name(n.op), inputs, more.empty() ? "" : " ",
+                     more, n.where.text());
   }
   return s;
 }

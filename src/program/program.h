@@ -1,8 +1,9 @@
 // A model as data: a flat list of named operations in single-assignment form.
 //
-// A model file (models/llama.cpp) writes one Program; every engine (reference, CPU, CUDA) reads it. Values are
-// [T, heads, dim] with T, the tokens of a call, implicit; a plain vector has heads = 1. GGUF's tensor names are the
-// vocabulary: a value is called what its weight is called, blk.3.attn_q for blk.3.attn_q.weight.
+// A model file (models/llama.cpp) writes one Program; every engine (reference, CPU, CUDA) reads it. Values
+// are [T, heads, dim] with T, the tokens of a call, implicit; a plain vector has heads = 1. GGUF's tensor
+// names are the vocabulary: a value is called what its weight is called, blk.3.attn_q for
+// blk.3.attn_q.weight.
 #pragma once
 
 #include <cstdint>
@@ -33,33 +34,44 @@ using Value = int;   // index into Program::nodes
 using Weight = int;  // index into Program::weights, -1 when absent
 
 enum class Act { silu, gelu_tanh };
-enum class RopeStyle { half, pairs };         // rotates (i, i + dims/2) or (2i, 2i + 1)
+enum class RopeStyle { half, pairs };  // rotates (i, i + dims/2) or (2i, 2i + 1)
 enum class RopeScaling { none, linear, yarn };
 enum class HeadMap { grouped, interleaved };  // query head h reads kv head h / group or h % n_head_kv
 
 // Operations. Each struct holds what the paper's formula needs, nothing about speed. Formulas: program/ops.h.
-struct Embed { Weight table; };
-struct Linear { Weight w, bias = -1; };
-struct RmsNorm { Weight w; float eps; };
+struct Embed {
+  Weight table;
+};
+struct Linear {
+  Weight w, bias = -1;
+};
+struct RmsNorm {
+  Weight w;
+  float eps;
+};
 struct Rope {
   RopeStyle style = RopeStyle::half;
   int dims = 0;  // the leading elements of each head that turn
   float freq_base = 1e4f;
   Weight factors = -1;  // divides each frequency (Llama 3): [dims / 2]
   RopeScaling scaling = RopeScaling::none;
-  float factor = 1;           // context stretched by this much
-  int original_context = 0;   // yarn only, from here on
+  float factor = 1;          // context stretched by this much
+  int original_context = 0;  // yarn only, from here on
   float attn_factor = 1, beta_fast = 32, beta_slow = 1;
 };
 struct Attention {
   int layer = 0;
-  float scale = 1;
+  double scale = 1;
   int window = 0;  // keys at pos - window + 1 .. pos are visible; 0 means all up to pos
   HeadMap map = HeadMap::grouped;
 };
-struct Glu { Act act; };
+struct Glu {
+  Act act;
+};
 struct Add {};
-struct Scale { double factor; };
+struct Scale {
+  double factor;
+};
 using Op = std::variant<Embed, Linear, RmsNorm, Rope, Attention, Glu, Add, Scale>;
 
 const char* name(const Op& op);

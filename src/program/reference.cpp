@@ -33,12 +33,14 @@ struct Reference<T>::Call {
   void operator()(const Node& node, Value out, const Linear& op) {
     const Value x = node.in[0];
     const int columns = self.p_.shape(x).size();
-    const std::vector<T> bias = op.bias >= 0 ? weight_row(op.bias, 0) : std::vector<T>(size_t(node.shape.size()));
+    const std::vector<T> bias =
+        op.bias >= 0 ? weight_row(op.bias, 0) : std::vector<T>(size_t(node.shape.size()));
     constexpr int kRows = 16;  // rows per unit of work
     self.pool_.each((node.shape.size() + kRows - 1) / kRows, [&](int unit) {
       for (int r = unit * kRows; r < std::min((unit + 1) * kRows, node.shape.size()); ++r) {
         const std::vector<T> w = weight_row(op.w, r);
-        for (int t = 0; t < n(); ++t) row(out, t)[r] = ops::dot(w.data(), row(x, t), columns) + bias[size_t(r)];
+        for (int t = 0; t < n(); ++t)
+          row(out, t)[r] = ops::dot(w.data(), row(x, t), columns) + bias[size_t(r)];
       }
     });
   }
@@ -58,8 +60,8 @@ struct Reference<T>::Call {
     for (int t = 0; t < n(); ++t) {
       for (int h = 0; h < node.shape.heads; ++h) {
         const int at = h * node.shape.dim;
-        ops::rope(op, op.factors >= 0 ? factors.data() : nullptr, self.length_ + t, node.shape.dim, row(node.in[0], t) + at,
-                  row(out, t) + at);
+        ops::rope(op, op.factors >= 0 ? factors.data() : nullptr, self.length_ + t, node.shape.dim,
+                  row(node.in[0], t) + at, row(out, t) + at);
       }
     }
   }
@@ -73,8 +75,9 @@ struct Reference<T>::Call {
     self.pool_.each(n() * q.heads, [&](int unit) {
       const int t = unit / q.heads, h = unit % q.heads;
       const int kv_head = op.map == HeadMap::grouped ? h / (q.heads / kv.heads) : h % kv.heads;
-      ops::attention(op, row(node.in[0], t) + h * q.dim, cache.k.data() + kv_head * kv.dim, cache.v.data() + kv_head * kv.dim,
-                     kv.size(), self.length_ + t, q.dim, row(out, t) + h * q.dim);
+      ops::attention(op, row(node.in[0], t) + h * q.dim, cache.k.data() + kv_head * kv.dim,
+                     cache.v.data() + kv_head * kv.dim, kv.size(), self.length_ + t, q.dim,
+                     row(out, t) + h * q.dim);
     });
   }
 

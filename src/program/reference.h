@@ -1,5 +1,5 @@
-// The reference interpreter: a Program executed node by node in f32 or f64. It is the specification; it is never optimised
-// beyond sharing the decoded row of a matrix among the tokens of a call.
+// The reference interpreter: a Program executed node by node in f32 or f64. It is the specification; it is
+// never optimised beyond sharing the decoded row of a matrix among the tokens of a call.
 #pragma once
 
 #include <functional>

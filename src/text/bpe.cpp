@@ -3,7 +3,9 @@
 // turned back into bytes once, while loading, so that texts are matched as they are.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <climits>
 #include <map>
 #include <string>
 
@@ -63,21 +65,45 @@ class MergeTable {
     size_t capacity = 16;
     while (capacity < merges * 2) capacity *= 2;
     slots_.resize(capacity);
+    mask_ = capacity - 1;
   }
+
+  int least_rank(int symbol) const { return least_.data()[symbol]; }
 
   Merge operator()(int left, int right) const {
     const uint64_t key = key_of(left, right);
     for (size_t at = hash(key);; ++at) {
-      const Slot& slot = slots_[at & (slots_.size() - 1)];
+      const Slot& slot = slots_.data()[at & mask_];
       if (slot.key == key) return slot.merge;
       if (slot.merge.rank < 0) return {-1, -1};
+    }
+  }
+
+  /// After the last insert.
+  void finish(size_t symbols) {
+    least_.assign(symbols, INT_MAX);
+    for (const Slot& slot : slots_) {
+      if (slot.merge.rank < 0) continue;
+      for (const auto side :
+           {static_cast<size_t>(slot.key >> 32), static_cast<size_t>(slot.key & 0xFFFFFFFF)}) {
+        if (slot.merge.rank < least_[side]) least_[side] = slot.merge.rank;
+      }
+    }
+  }
+
+  /// Calls visit(left, right, merge) for every merge.
+  template <class Visit>
+  void for_each(const Visit& visit) const {
+    for (const Slot& slot : slots_) {
+      if (slot.merge.rank >= 0)
+        visit(static_cast<int>(slot.key >> 32), static_cast<int>(slot.key & 0xFFFFFFFF), slot.merge);
     }
   }
 
   void insert(int left, int right, Merge merge) {  // the first merge of a pair stays
     const uint64_t key = key_of(left, right);
     for (size_t at = hash(key);; ++at) {
-      Slot& slot = slots_[at & (slots_.size() - 1)];
+      Slot& slot = slots_.data()[at & mask_];
       if (slot.merge.rank >= 0 && slot.key == key) return;
       if (slot.merge.rank < 0) {
         slot = {key, merge};
@@ -97,6 +123,8 @@ class MergeTable {
   static uint64_t hash(uint64_t key) { return (key ^ key >> 29) * 0x9E3779B97F4A7C15ull >> 32; }
 
   std::vector<Slot> slots_;
+  size_t mask_ = 0;
+  std::vector<int> least_;  // by symbol: the least rank of a merge that it is a side of
 };
 
 class BpeEncoder : public Encoder {
@@ -108,12 +136,14 @@ class BpeEncoder : public Encoder {
     for (int b = 0; b < 256; ++b) {
       const char byte = static_cast<char>(b);
       const int id = raw_ ? table_.find(token_of_byte(static_cast<uint8_t>(b))) : table_.find({&byte, 1});
-      bytes_[static_cast<size_t>(b)] = id < 0 ? vocabulary.unknown : id;
+      bytes_[static_cast<size_t>(b)] = id;  // where there is none llama.cpp drops the byte, and so do we
       if (!raw_) byte_symbols_[static_cast<size_t>(b)] = symbol_of({&byte, 1});
     }
     for (const std::string_view text : texts_) {
       units_.push_back(text.empty() ? 1 : raw_ ? count_units(text) : static_cast<int>(text.size()));
     }
+    merges_.finish(texts_.size());
+    if (!raw_) find_replacement();
   }
 
   void encode(std::string_view text, TokenSink& sink) const override {
@@ -163,6 +193,7 @@ class BpeEncoder : public Encoder {
     if (!merges) file.missing(key, "the merges of the byte-pair encoding, best first");
     merges_ = MergeTable(merges->size());
     std::string bytes;
+    int guess = 1;  // the symbol after that of the last merge
     for (size_t i = 0; i < merges->size(); ++i) {
       const std::string_view merge = (*merges)[i];
       const size_t space = merge.find(' ', 1);
@@ -170,7 +201,7 @@ class BpeEncoder : public Encoder {
         file.refuse(key, "tokenizer.merge", "two symbols with a space between",
                     fmt::format("'{}' at {}", printable(merge), i));
       }
-      std::string_view joined, left = merge.substr(0, space), right = merge.substr(space + 1);
+      std::string_view left = merge.substr(0, space), right = merge.substr(space + 1);
       if (left.empty() || right.empty()) continue;  // joins nothing
       bytes.clear();
       if (raw_) {
@@ -183,9 +214,14 @@ class BpeEncoder : public Encoder {
         left = std::string_view(bytes).substr(0, half);
         right = std::string_view(bytes).substr(half);
       }
-      joined = bytes;
       const int a = symbol_of(left), b = symbol_of(right);
-      merges_.insert(a, b, {static_cast<int>(i), symbol_of(joined)});
+      // Merges come mostly in the order of the tokens that they form.
+      if (guess < vocabulary_.size() && texts_[static_cast<size_t>(guess)] == bytes) {
+        ++guess;
+      } else if (texts_[static_cast<size_t>(guess - 1)] != bytes) {
+        guess = symbol_of(bytes) + 1;
+      }
+      merges_.insert(a, b, {static_cast<int>(i), guess - 1});
       if (raw_) index_.allow(last_unit(left, a), first_unit(right, b));
     }
   }
@@ -210,15 +246,42 @@ class BpeEncoder : public Encoder {
     return unit;
   }
   Unit last_unit(std::string_view text, int symbol) {
-    UnitReader reader(text, false);
-    Unit unit;
-    while (reader.next(unit)) {
+    size_t begin = text.size() - 1;  // of the last character, if the text is UTF-8
+    while (begin > 0 && text.size() - begin < 4 && (text[begin] & 0xC0) == 0x80) --begin;
+    UnitReader reader(text.substr(begin), false);
+    Unit unit, more;
+    if (!reader.next(unit) || reader.next(more)) {  // it is not: read it from its start
+      reader = UnitReader(text, false);
+      while (reader.next(unit)) {
+      }
     }
     note(unit, text, symbol);
     return unit;
   }
   void note(const Unit& unit, std::string_view text, int symbol) {
     if (unit.view().size() == text.size() && index_.find(unit) < 0) index_.insert(unit, symbol);
+  }
+
+  // Invalid bytes become U+FFFD, three bytes each, and may come in millions. Where the merges inside the
+  // character all come before any that reaches over its ends, it may enter the merging as one symbol.
+  void find_replacement() {
+    std::vector<int> parts;
+    for (const char c : {'\xEF', '\xBF', '\xBD'}) parts.push_back(byte_symbols_[static_cast<uint8_t>(c)]);
+    const int ef = parts[0], bd = parts[2];
+    const int efbf = merges_(ef, parts[1]).symbol, bfbd = merges_(parts[1], bd).symbol;
+    merge_all(parts, units_.data(), merges_);
+    if (parts.size() != 1) return;
+    int inside = -1, across = INT_MAX;
+    merges_.for_each([&](int left, int right, Merge m) {
+      const bool inner = (left == ef && right == byte_symbols_[0xBF]) || (left == efbf && right == bd) ||
+                         (left == byte_symbols_[0xBF] && right == bd) || (left == ef && right == bfbd);
+      if (inner) {
+        inside = std::max(inside, m.rank);
+      } else if (right == ef || right == efbf || left == bd || left == bfbd) {
+        across = std::min(across, m.rank);
+      }
+    });
+    if (inside < across) replacement_ = parts[0];
   }
 
   void put(int symbol, TokenSink& sink) const {
@@ -237,8 +300,19 @@ class BpeEncoder : public Encoder {
     if (vocabulary_.rules->ignore_merges) {
       if (const int id = table_.find(word); id >= 0) return sink.put(id, word.size());
     }
+    if (word.size() == 1) return put(byte_symbols_[static_cast<uint8_t>(word[0])], sink);
     symbols.resize(word.size());
-    for (size_t i = 0; i < word.size(); ++i) symbols[i] = byte_symbols_[static_cast<uint8_t>(word[i])];
+    const bool fuse = replacement_ >= 0 && word.size() > static_cast<size_t>(kShortWord);
+    for (size_t i = 0; i < word.size(); ++i) {
+      if (fuse && word[i] == '\xEF' && word.substr(i, 3) == "\xEF\xBF\xBD") {
+        symbols[i] = replacement_;
+        symbols[i + 1] = -1;
+        symbols[i + 2] = ~static_cast<int>(i);
+        i += 2;
+      } else {
+        symbols[i] = byte_symbols_[static_cast<uint8_t>(word[i])];
+      }
+    }
     merge_all(symbols, units_.data(), merges_);
     for (int s : symbols) put(s, sink);
     if (symbols.capacity() > (1u << 20)) std::vector<int>().swap(symbols);
@@ -273,7 +347,8 @@ class BpeEncoder : public Encoder {
   MergeTable merges_;
   UnitIndex index_;  // raw_ only
   std::array<int, 256> byte_symbols_ = {};
-  std::array<int, 256> bytes_ = {};  // token for a byte on its own, or unknown, or -1
+  int replacement_ = -1;             // the symbol of U+FFFD, if it may stand for its bytes from the start
+  std::array<int, 256> bytes_ = {};  // token for a byte on its own, or -1
 };
 
 }  // namespace

@@ -15,134 +15,136 @@ namespace plumb {
 class BucketQueue {
  public:
   void push(int rank, int position) {
-    Bucket& b = bucket_of(rank);
+    if (recent_ < 0 || buckets_[static_cast<size_t>(recent_)].rank != rank) recent_ = index_of(rank);
+    Bucket& b = buckets_[static_cast<size_t>(recent_)];
     if (!b.active) activate(b);
-    if (b.opened && position < b.last) {
-      b.late.push_back(position);
-      std::push_heap(b.late.begin(), b.late.end(), std::greater<int>());
-      return;
+    if (position < b.last) {
+      if (b.opened) {
+        b.late.push_back(position);
+        std::push_heap(b.late.begin(), b.late.end(), std::greater<int>());
+        return;
+      }
+      b.sorted = false;
     }
-    if (position < b.last) b.sorted = false;
     b.last = position;
     append(b, position);
   }
 
-  /// Takes the least entry; false when there is none.
-  bool pop(int& rank, int& position) {
-    if (active_.empty()) return false;
-    Bucket& b = buckets_[static_cast<size_t>(find(active_.front()))];
+  /// The least rank that holds something, or -1.
+  int top() const { return active_.empty() ? -1 : active_.front(); }
+
+  /// Takes the least position of rank top(), which there must be.
+  int pop() {
+    if (first_ < 0) first_ = find(active_.front());
+    Bucket& b = buckets_[static_cast<size_t>(first_)];
     if (!b.opened) open(b);
-    rank = b.rank;
-    if (b.head < 0 || (!b.late.empty() && b.late.front() < block(b.head).items[b.read])) {
+    int position = 0;
+    if (!b.head || (!b.late.empty() && b.late.front() < b.head->items[b.read])) {
       std::pop_heap(b.late.begin(), b.late.end(), std::greater<int>());
       position = b.late.back();
       b.late.pop_back();
     } else {
       position = take(b);
     }
-    if (b.head < 0 && b.late.empty()) {  // pop() only ever works on the front of the heap
+    if (!b.head && b.late.empty()) {
       std::pop_heap(active_.begin(), active_.end(), std::greater<int>());
       active_.pop_back();
       b.active = false;
+      first_ = -1;
     }
-    return true;
+    return position;
   }
 
  private:
   static constexpr int kItems = 62;
-  static constexpr int kBlocksPerChunk = 1024;
+  static constexpr int kBlocksPerChunk = 256;
   struct Block {
-    int next;
+    Block* next;
     int count;
     int items[kItems];
   };
   struct Bucket {
     int rank = 0;
-    int head = -1, tail = -1;  // blocks
-    int read = 0;              // in the head block
-    int last = -1;             // the last position appended
+    Block *head = nullptr, *tail = nullptr;
+    int read = 0;   // in the head block
+    int last = -1;  // the last position appended
     bool active = false, opened = false, sorted = true;
     std::vector<int> late = {};
   };
-
-  Block& block(int i) {
-    return chunks_[static_cast<size_t>(i / kBlocksPerChunk)][static_cast<size_t>(i % kBlocksPerChunk)];
-  }
 
   void activate(Bucket& b) {
     b.active = true;
     b.opened = false;
     b.sorted = true;
     b.last = -1;
+    if (active_.empty() || b.rank < active_.front()) first_ = -1;
     active_.push_back(b.rank);
     std::push_heap(active_.begin(), active_.end(), std::greater<int>());
   }
 
   void append(Bucket& b, int position) {
-    if (b.tail < 0 || block(b.tail).count == kItems) {
-      const int fresh = new_block();
-      (b.tail < 0 ? b.head : block(b.tail).next) = fresh;
+    if (!b.tail || b.tail->count == kItems) {
+      Block* fresh = new_block();
+      (b.tail ? b.tail->next : b.head) = fresh;
       b.tail = fresh;
     }
-    Block& t = block(b.tail);
-    t.items[t.count++] = position;
+    b.tail->items[b.tail->count++] = position;
   }
 
   int take(Bucket& b) {
-    Block& h = block(b.head);
-    const int position = h.items[b.read++];
-    if (b.read == h.count) {
-      const int next = h.next;
-      h.next = free_;
-      free_ = b.head;
-      b.head = next;
-      if (next < 0) b.tail = -1;
+    Block* h = b.head;
+    const int position = h->items[b.read++];
+    if (b.read == h->count) {
+      b.head = h->next;
+      if (!b.head) b.tail = nullptr;
       b.read = 0;
+      h->next = free_;
+      free_ = h;
     }
     return position;
   }
 
-  int new_block() {
-    if (free_ < 0) {
+  Block* new_block() {
+    if (!free_) {
       chunks_.push_back(
           std::unique_ptr<Block[]>(new Block[kBlocksPerChunk]));  // not zeroed: count says what is valid
-      const int first = static_cast<int>(chunks_.size() - 1) * kBlocksPerChunk;
-      for (int i = first + kBlocksPerChunk - 1; i >= first; --i) {
-        block(i).next = free_;
-        free_ = i;
+      for (int i = kBlocksPerChunk - 1; i >= 0; --i) {
+        Block* b = chunks_.back().get() + i;
+        b->next = free_;
+        free_ = b;
       }
     }
-    const int i = free_;
-    free_ = block(i).next;
-    block(i).next = -1;
-    block(i).count = 0;
-    return i;
+    Block* b = free_;
+    free_ = b->next;
+    b->next = nullptr;
+    b->count = 0;
+    return b;
   }
 
   void open(Bucket& b) {
     b.opened = true;
     if (b.sorted) return;
     std::vector<int> all;
-    for (int i = b.head; i >= 0; i = block(i).next) {
-      all.insert(all.end(), block(i).items, block(i).items + block(i).count);
+    for (Block* i = b.head; i; i = i->next) {
+      all.insert(all.end(), i->items, i->items + i->count);
     }
     std::sort(all.begin(), all.end());
     size_t at = 0;
-    for (int i = b.head; i >= 0; i = block(i).next) {
-      for (int k = 0; k < block(i).count; ++k) block(i).items[k] = all[at++];
+    for (Block* i = b.head; i; i = i->next) {
+      for (int k = 0; k < i->count; ++k) i->items[k] = all[at++];
     }
     b.last = all.back();
     b.sorted = true;
   }
 
-  Bucket& bucket_of(int rank) {
+  int index_of(int rank) {
     if (buckets_.size() * 2 >= slots_.size()) grow();
     const int at = find(rank);
-    if (at >= 0) return buckets_[static_cast<size_t>(at)];
+    if (at >= 0) return at;
     slots_[slot_] = static_cast<int>(buckets_.size());
     buckets_.emplace_back();
     buckets_.back().rank = rank;
-    return buckets_.back();
+    return slots_[slot_];
   }
 
   // The bucket of a rank, or -1; leaves the slot where the search ended in slot_.
@@ -167,7 +169,9 @@ class BucketQueue {
   size_t slot_ = 0;
   std::vector<int> active_;  // heap of ranks that hold something
   std::vector<std::unique_ptr<Block[]>> chunks_;
-  int free_ = -1;
+  Block* free_ = nullptr;
+  int recent_ = -1;  // the bucket pushed to last
+  int first_ = -1;   // the bucket of top(), once known
 };
 
 }  // namespace plumb

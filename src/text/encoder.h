@@ -30,6 +30,7 @@ class TokenSink {
   std::string_view text_;  // up to the end of the present fragment
   size_t at_ = 0;          // in it
   size_t pending_ = 0;     // transformed bytes of the character before at_ that are still to come
+  size_t unchanged_ = 0;   // bytes from at_ on that belong to a character kept as it is
   bool escape_ = false, repair_ = false;
 };
 

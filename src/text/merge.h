@@ -41,38 +41,73 @@ int merge_short(int* symbols, int count, Pairs& pairs) {
 
 inline constexpr int kShortWord = 32;
 
+/// Where the symbol begins that ends just before position p.
+inline int symbol_before(const int* symbols, int p) { return symbols[p - 1] < 0 ? ~symbols[p - 1] : p - 1; }
+
+/// Queues the pairs that the symbols at `fresh` form with their neighbours, each once.
+template <class Pairs>
+void queue_pairs_of(const std::vector<int>& fresh, const int* symbols, int count, const int* units,
+                    Pairs& pairs, BucketQueue& queue) {
+  int pushed = -1;  // the last position whose pair to the right is queued
+  for (int left : fresh) {
+    const int s = symbols[left];
+    if (s < 0) continue;
+    if (left > 0 && symbol_before(symbols, left) != pushed) {
+      const Merge l = pairs(symbols[symbol_before(symbols, left)], s);
+      if (l.rank >= 0) queue.push(l.rank, symbol_before(symbols, left));
+    }
+    const int end = left + units[s];
+    if (end < count) {
+      const Merge r = pairs(s, symbols[end]);
+      if (r.rank >= 0) queue.push(r.rank, left);
+    }
+    pushed = left;
+  }
+}
+
 /// The same for any length, in O(n) queue operations and 4 bytes per unit besides the queues. The symbol that
 /// covers units [p, q) stands at symbols[p]; for q - p > 1 symbols[q - 1] holds ~p, so that its right
-/// neighbour finds it.
+/// neighbour finds it; the input has the same form.
 template <class Pairs>
 int merge_long(int* symbols, int count, const int* units, Pairs& pairs) {
   BucketQueue queue;
-  for (int i = 0; i + 1 < count; ++i) {
-    const Merge m = pairs(symbols[i], symbols[i + 1]);
-    if (m.rank >= 0) queue.push(m.rank, i);
+  std::vector<int> fresh;  // where this sweep has joined, ascending but for late arrivals
+  for (int p = 0, next = 0; p < count; p = next) {
+    next = p + units[symbols[p]];
+    if (next == count) break;
+    const Merge m = pairs(symbols[p], symbols[next]);
+    if (m.rank >= 0) queue.push(m.rank, p);
   }
-  int rank = 0, left = 0;
-  while (queue.pop(rank, left)) {
-    const int a = symbols[left];
-    if (a < 0) continue;  // joined to its left neighbour meanwhile
-    const int right = left + units[a];
-    if (right >= count) continue;
-    const int b = symbols[right];
-    const Merge m = pairs(a, b);
-    if (m.rank != rank) continue;  // a neighbour has changed; its new pair has been queued
-    const int end = right + units[b];
-    symbols[right] = -1;
-    symbols[left] = m.symbol;
-    symbols[end - 1] = ~left;
-    if (left > 0) {
-      const int before = symbols[left - 1] < 0 ? ~symbols[left - 1] : left - 1;
-      const Merge l = pairs(symbols[before], m.symbol);
-      if (l.rank >= 0) queue.push(l.rank, before);
+  while (queue.top() >= 0) {
+    const int rank = queue.top();
+    // One sweep: all pairs of this rank. New pairs of a worse rank wait for its end, when most of those that
+    // the sweep itself undoes are gone; the others are queued at once.
+    while (queue.top() == rank) {
+      const int left = queue.pop();
+      const int a = symbols[left];
+      if (a < 0) continue;  // joined to its left neighbour meanwhile
+      const int right = left + units[a];
+      if (right >= count) continue;
+      const int b = symbols[right];
+      const Merge m = pairs(a, b);
+      if (m.rank != rank) continue;  // a neighbour has changed; its new pair has been queued
+      const int end = right + units[b];
+      symbols[right] = -1;
+      symbols[left] = m.symbol;
+      symbols[end - 1] = ~left;
+      fresh.push_back(left);
+      if (pairs.least_rank(m.symbol) > rank) continue;
+      if (left > 0) {
+        const Merge l = pairs(symbols[symbol_before(symbols, left)], m.symbol);
+        if (l.rank >= 0 && l.rank <= rank) queue.push(l.rank, symbol_before(symbols, left));
+      }
+      if (end < count) {
+        const Merge r = pairs(m.symbol, symbols[end]);
+        if (r.rank >= 0 && r.rank <= rank) queue.push(r.rank, left);
+      }
     }
-    if (end < count) {
-      const Merge r = pairs(m.symbol, symbols[end]);
-      if (r.rank >= 0) queue.push(r.rank, left);
-    }
+    queue_pairs_of(fresh, symbols, count, units, pairs, queue);
+    fresh.clear();
   }
   int kept = 0;
   for (int p = 0; p < count;) {

@@ -71,6 +71,7 @@ struct FreeContext {
 struct Cutter::Step {
   PreTokenizerStep::Kind kind;
   std::unique_ptr<pcre2_code, FreeCode> code;
+  bool jit;
 };
 
 // A stretch of the text and of its shadow.
@@ -132,7 +133,7 @@ std::string expand_classes(std::string_view pattern) {
 
 Cutter::Cutter(const PreTokenizer& rules) {
   for (const PreTokenizerStep& rule : rules.steps) {
-    Step step{rule.kind, nullptr};
+    Step step{rule.kind, nullptr, false};
     if (rule.kind != PreTokenizerStep::Kind::digits_by_three) {
       const bool utf8 = rule.kind == PreTokenizerStep::Kind::utf8;
       std::string pattern;
@@ -148,7 +149,7 @@ Cutter::Cutter(const PreTokenizer& rules) {
                      .expected = fmt::format("PCRE2 to compile the pattern of '{}'", rules.name),
                      .found = fmt::format("its error {} at {}", code, at)});
       }
-      pcre2_jit_compile(step.code.get(), PCRE2_JIT_COMPLETE);  // where it fails, pcre2_match interprets
+      step.jit = pcre2_jit_compile(step.code.get(), PCRE2_JIT_COMPLETE) == 0;  // else pcre2_match interprets
     }
     steps_.push_back(std::move(step));
   }
@@ -167,9 +168,19 @@ void Cutter::cut(std::string_view text, const std::function<void(std::string_vie
   std::string shadow;
   if (std::any_of(text.begin(), text.end(), [](char c) { return c < 0; })) {
     shadow.reserve(text.size());
+    uint32_t code = kReplacementCharacter;  // the last character above ASCII, and its class
+    char code_class = static_cast<char>(character_class(code));
     for (size_t i = 0; i < text.size();) {
+      if (text[i] >= 0) {
+        shadow += text[i++];
+        continue;
+      }
       const Utf8Step step = utf8_step_lenient(text, i);
-      shadow += static_cast<char>(character_class(step.code));
+      if (step.code != code) {
+        code = step.code;
+        code_class = static_cast<char>(character_class(code));
+      }
+      shadow += code_class;
       i += static_cast<size_t>(step.length);
     }
     run.classes = shadow;
@@ -179,7 +190,7 @@ void Cutter::cut(std::string_view text, const std::function<void(std::string_vie
 
 void Cutter::apply(size_t step, const Piece& piece, Run& run) const {
   if (piece.begin == piece.end) return;
-  if (step == steps_.size()) {
+  if (step == steps_.size() || piece.class_end - piece.class_begin == 1) {  // one character cannot be cut
     run.word(run.text.substr(piece.begin, piece.end - piece.begin));
   } else if (steps_[step].kind == PreTokenizerStep::Kind::digits_by_three) {
     group_digits(step, piece, run);
@@ -211,7 +222,8 @@ void Cutter::match(size_t step, const Piece& piece, Run& run) const {
   };
   size_t at = 0;
   while (at < subject.size()) {
-    const int found = pcre2_match(steps_[step].code.get(), reinterpret_cast<PCRE2_SPTR>(subject.data()),
+    const auto run_pattern = steps_[step].jit ? pcre2_jit_match : pcre2_match;
+    const int found = run_pattern(steps_[step].code.get(), reinterpret_cast<PCRE2_SPTR>(subject.data()),
                                   subject.size(), at, PCRE2_NO_UTF_CHECK, run.match.get(), run.context.get());
     if (found == PCRE2_ERROR_NOMATCH) break;
     if (found < 0) {
@@ -220,10 +232,11 @@ void Cutter::match(size_t step, const Piece& piece, Run& run) const {
                    .found = fmt::format("error {} of PCRE2 in step {}", found, step)});
     }
     const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(run.match.get());
-    PLUMB_CHECK(bounds[1] > bounds[0]);
-    if (bounds[0] > at) advance(at, bounds[0]);
-    advance(bounds[0], bounds[1]);
-    at = bounds[1];
+    const size_t begin = bounds[0], end = bounds[1];  // the steps below use the same vector
+    PLUMB_CHECK(end > begin);
+    if (begin > at) advance(at, begin);
+    advance(begin, end);
+    at = end;
   }
   if (at < subject.size()) advance(at, subject.size());
 }
@@ -270,10 +283,18 @@ bool is_lenient_utf8(std::string_view text) {
 
 std::string lenient_utf8(std::string_view text) {
   std::string s;
-  s.reserve(text.size());
+  s.reserve(text.size() + text.size() / 2);
   for (size_t i = 0; i < text.size();) {
+    if (text[i] >= 0) {
+      s += text[i++];
+      continue;
+    }
     const Utf8Step step = utf8_step_lenient(text, i);
-    append_utf8(s, step.code);
+    if (step.state == Utf8Step::State::invalid) {
+      s += "\uFFFD";
+    } else {
+      append_utf8(s, step.code);
+    }
     i += static_cast<size_t>(step.length);
   }
   return s;

@@ -21,9 +21,15 @@ void encode_segments(UnitReader reader, const UnitIndex& index, const int* units
     for (int s : segment) on_symbol(s);
     segment.clear();
   };
+  int symbol = -1;
+  bool joins_itself = false;  // may_join(last, last), for runs of one unit
   while (reader.next(unit)) {
-    const int symbol = index.find(unit);
-    if (!segment.empty() && (symbol < 0 || !index.may_join(last, unit))) flush();
+    const bool again = unit.key() == last.key();
+    if (!again) {
+      symbol = index.find(unit);
+      joins_itself = symbol >= 0 && index.may_join(unit, unit);
+    }
+    if (!segment.empty() && (symbol < 0 || !(again ? joins_itself : index.may_join(last, unit)))) flush();
     if (symbol < 0) {
       on_stranger(unit);
     } else {

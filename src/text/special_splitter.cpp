@@ -23,8 +23,9 @@ SpecialSplitter::SpecialSplitter(const Vocabulary& vocabulary) : vocabulary_(&vo
     any_user_defined_ = any_user_defined_ || !vocabulary.has(id, kControlToken | kUnknownToken);
   }
   auto text = [&](int id) { return vocabulary.tokens[static_cast<size_t>(id)]; };
-  std::stable_sort(order_.begin(), order_.end(),
-                   [&](int a, int b) { return text(a).size() > text(b).size(); });
+  std::sort(order_.begin(), order_.end(), [&](int a, int b) {
+    return text(a).size() != text(b).size() ? text(a).size() > text(b).size() : a < b;
+  });
   for (size_t i = 0; i < order_.size(); ++i) insert(text(order_[i]), static_cast<int>(i));
 }
 
@@ -37,27 +38,30 @@ void SpecialSplitter::insert(std::string_view text, int order) {
     node = *link;
     if (node < 0) {
       node = *link = static_cast<int>(nodes_.size());
-      nodes_.push_back({-1, -1, -1, c});  // link is dead from here on
+      nodes_.push_back({-1, -1, -1, c, false});  // link is dead from here on
     }
     link = &nodes_[static_cast<size_t>(node)].child;
   }
-  if (nodes_[static_cast<size_t>(node)].order < 0) nodes_[static_cast<size_t>(node)].order = order;
+  Node& last = nodes_[static_cast<size_t>(node)];
+  if (last.order >= 0) return;
+  last.order = order;
+  last.always = !vocabulary_->has(order_[static_cast<size_t>(order)], kControlToken | kUnknownToken);
 }
 
 template <class Found>
 void SpecialSplitter::walk(std::string_view text, bool parse_special, const Found& found) const {
+  const Node* nodes = nodes_.data();
   for (size_t begin = 0; begin < text.size(); ++begin) {
-    int node = roots_[static_cast<uint8_t>(text[begin])];
+    int node = roots_[static_cast<uint8_t>(text.data()[begin])];
     for (size_t at = begin; node >= 0;) {
-      const Node& n = nodes_[static_cast<size_t>(node)];
-      if (n.order >= 0 && (parse_special || !vocabulary_->has(order_[static_cast<size_t>(n.order)],
-                                                              kControlToken | kUnknownToken))) {
+      const Node& n = nodes[node];
+      if (n.order >= 0 && (parse_special || n.always)) {
         found(static_cast<uint32_t>(n.order), static_cast<uint32_t>(begin));
       }
       if (++at == text.size()) break;
+      const char byte = text.data()[at];
       node = n.child;
-      while (node >= 0 && nodes_[static_cast<size_t>(node)].byte != text[at])
-        node = nodes_[static_cast<size_t>(node)].sibling;
+      while (node >= 0 && nodes[node].byte != byte) node = nodes[node].sibling;
     }
   }
 }
@@ -90,14 +94,15 @@ std::vector<Fragment> SpecialSplitter::split(std::string_view text, bool parse_s
   if (order_.empty() || (!parse_special && !any_user_defined_)) return {{-1, 0, text.size()}};
   PLUMB_CHECK(text.size() < UINT32_MAX);
   std::vector<uint32_t> count(order_.size(), 0);
-  walk(text, parse_special, [&](uint32_t order, uint32_t) { ++count[order]; });
   const size_t rare = 64 + text.size() / 256;
   std::vector<Match> matches;
-  walk(text, parse_special, [&](uint32_t order, uint32_t begin) {
-    if (count[order] <= rare) matches.push_back({order, begin});
+  walk(text, parse_special, [&, counts = count.data()](uint32_t order, uint32_t begin) {
+    if (++counts[order] <= rare) matches.push_back({order, begin});
   });
-  std::stable_sort(matches.begin(), matches.end(),
-                   [](const Match& a, const Match& b) { return a.order < b.order; });
+  std::erase_if(matches, [&](const Match& m) { return count[m.order] > rare; });
+  std::sort(matches.begin(), matches.end(), [](const Match& a, const Match& b) {
+    return a.order != b.order ? a.order < b.order : a.begin < b.begin;
+  });
 
   Plain plains{{0, text.size()}};
   std::vector<Fragment> fragments;

@@ -32,6 +32,7 @@ class SpecialSplitter {
     int child = -1, sibling = -1;  // nodes
     int order = -1;                // in order_, when a token ends here
     char byte = 0;
+    bool always = false;  // matched without parse_special
   };
   struct Match {
     uint32_t order;

@@ -1,9 +1,9 @@
 // Special tokens by their texts; see special_tokens.h.
 #include "text/special_tokens.h"
 
-#include <span>
 #include <algorithm>
 #include <initializer_list>
+#include <span>
 #include <string>
 
 namespace plumb {
@@ -16,27 +16,27 @@ bool is_one_of(std::string_view text, Texts texts) {
 }
 
 constexpr std::string_view kEndOfGeneration[] = {"<|eot_id|>",
-                                    "<|im_end|>",
-                                    "<|end|>",
-                                    "<|return|>",
-                                    "<|call|>",
-                                    "<|flush|>",
-                                    "<|calls|>",
-                                    "<end_of_turn>",
-                                    "<|endoftext|>",
-                                    "</s>",
-                                    "<|eom_id|>",
-                                    "<EOT>",
-                                    "_<EOT>",
-                                    "[EOT]",
-                                    "[EOS]",
-                                    "<|end_of_text|>",
-                                    "<end_of_utterance>",
-                                    "<eos>",
-                                    "<turn|>",
-                                    "<|tool_response>",
-                                    "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",  // DeepSeek
-                                    "[e~["};
+                                                 "<|im_end|>",
+                                                 "<|end|>",
+                                                 "<|return|>",
+                                                 "<|call|>",
+                                                 "<|flush|>",
+                                                 "<|calls|>",
+                                                 "<end_of_turn>",
+                                                 "<|endoftext|>",
+                                                 "</s>",
+                                                 "<|eom_id|>",
+                                                 "<EOT>",
+                                                 "_<EOT>",
+                                                 "[EOT]",
+                                                 "[EOS]",
+                                                 "<|end_of_text|>",
+                                                 "<end_of_utterance>",
+                                                 "<eos>",
+                                                 "<turn|>",
+                                                 "<|tool_response>",
+                                                 "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",  // DeepSeek
+                                                 "[e~["};
 constexpr std::string_view kFimPrefix[] = {
     "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>",    "<\uFF5Cfim\u2581begin\uFF5C>",
     "<PRE>",          "\u2581<PRE>",  "<|code_prefix|>", "<|prefix|>"};
@@ -47,7 +47,8 @@ constexpr std::string_view kFimMiddle[] = {
     "<|fim_middle|>", "<fim-middle>", "<fim_middle>",    "<\uFF5Cfim\u2581end\uFF5C>",
     "<MID>",          "\u2581<MID>",  "<|code_middle|>", "<|middle|>"};
 constexpr std::string_view kFimPadding[] = {"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"};
-constexpr std::string_view kFimRepository[] = {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"};
+constexpr std::string_view kFimRepository[] = {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>",
+                                               "<reponame>"};
 constexpr std::string_view kFimSeparator[] = {"<|file_sep|>"};
 // gpt-oss: shown, and matched in every text.
 constexpr std::string_view kHarmony[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};
@@ -121,9 +122,10 @@ void mark_stripping_tokens(Vocabulary& v, std::string_view name, std::string_vie
   auto contains = [](std::string_view where, std::string_view what) {
     return where.find(what) != std::string_view::npos;
   };
-  auto mark = [&](std::initializer_list<std::string_view> texts, uint16_t bit, bool on) {
+  auto mark = [&](std::initializer_list<std::string_view> list, uint16_t bit, bool on) {
+    const Texts texts(list.begin(), list.size());
     for (size_t i = 0; i < v.tokens.size(); ++i) {
-      if (is_one_of(v.tokens[i], {texts.begin(), texts.size()}))
+      if (is_one_of(v.tokens[i], texts))
         v.attributes[i] = static_cast<uint16_t>(on ? v.attributes[i] | bit : v.attributes[i] & ~bit);
     }
   };

@@ -78,12 +78,16 @@ class SpmEncoder : public Encoder {
   class Pairs {
    public:
     Pairs(const SpmEncoder& encoder, size_t text_size)
-        : encoder_(encoder), cache_(std::bit_ceil(std::clamp<size_t>(text_size, 64, 16384))) {}
+        : encoder_(encoder),
+          cache_(std::bit_ceil(std::clamp<size_t>(text_size, 64, 16384))),
+          mask_(cache_.size() - 1) {}
+
+    int least_rank(int) const { return -1; }
 
     Merge operator()(int left, int right) {
       const uint64_t key =
           static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
-      Entry& entry = cache_[(key * 0x9E3779B97F4A7C15ull >> 40) & (cache_.size() - 1)];
+      Entry& entry = cache_.data()[(key * 0x9E3779B97F4A7C15ull >> 40) & mask_];
       if (entry.key != key) entry = {key, encoder_.look_up(left, right)};
       return entry.merge;
     }
@@ -95,6 +99,7 @@ class SpmEncoder : public Encoder {
     };
     const SpmEncoder& encoder_;
     std::vector<Entry> cache_;
+    const size_t mask_;
   };
 
   Merge look_up(int left, int right) const {

@@ -149,6 +149,7 @@ void TokenSink::start(std::string_view whole, size_t begin, size_t end, bool pre
   text_ = whole.substr(0, end);
   at_ = begin;
   pending_ = prefixed ? 3 : 0;
+  unchanged_ = 0;
   escape_ = escape;
   repair_ = repair;
 }
@@ -162,13 +163,17 @@ void TokenSink::put_span(int id, size_t bytes) {
       if (escape_ && text_[at_] == ' ') {
         pending_ = 3;
         ++at_;
-      } else if (repair_) {
+      } else if (repair_ && unchanged_ == 0) {
         const Utf8Step step = utf8_step_lenient(text_, at_);
-        const uint32_t code = step.code;
-        pending_ = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-        if (static_cast<size_t>(step.length) == pending_) pending_ = 1;  // unchanged: byte by byte
-        at_ += pending_ == 1 ? 1 : static_cast<size_t>(step.length);
+        const size_t length = step.code < 0x80 ? 1 : step.code < 0x800 ? 2 : step.code < 0x10000 ? 3 : 4;
+        if (length == static_cast<size_t>(step.length)) {
+          unchanged_ = length;
+          continue;
+        }
+        pending_ = length;
+        at_ += static_cast<size_t>(step.length);
       } else {
+        if (unchanged_ > 0) --unchanged_;
         pending_ = 1;
         ++at_;
       }

@@ -34,6 +34,11 @@ class UnitReader {
   bool next(Unit& unit) {
     if (at_ == text_.size()) return false;
     unit = Unit{};
+    if (part_ == 0 && text_[at_] == ' ' && escape_) {
+      unit = {{'\xE2', '\x96', '\x81'}, 3};
+      ++at_;
+      return true;
+    }
     const uint8_t lead = take();
     unit.bytes[0] = static_cast<char>(lead);
     unit.length = 1;

@@ -23,7 +23,7 @@ void read_model(const Gguf& file, Vocabulary& v) {
   if (v.model != "llama" && v.model != "gpt2" && v.model != "gemma4") {
     file.refuse(key("model"), "tokenizer.model",
                 "one of llama (SentencePiece), gpt2 (byte-level BPE), gemma4",
-                "'" + printable(v.model) + "'");
+                fmt::format("'{}'", printable(v.model)));
   }
   if (v.model == "llama") return;
   v.pre = v.model == "gemma4" ? "gemma4" : file.text(key("pre")).value_or("default");
@@ -31,9 +31,9 @@ void read_model(const Gguf& file, Vocabulary& v) {
   v.rules = find_pre_tokenizer(v.pre);
   if (!v.rules) {
     std::string names;
-    for (const PreTokenizer& p : all_pre_tokenizers())
-      names += (names.empty() ? "" : " ") + std::string(p.name);
-    file.refuse(key("pre"), "tokenizer.pre", "a known pre-tokenizer: " + names, "'" + printable(v.pre) + "'");
+    for (const PreTokenizer& p : all_pre_tokenizers()) names.append(" ").append(p.name);
+    file.refuse(key("pre"), "tokenizer.pre", "a known pre-tokenizer:" + names,
+                fmt::format("'{}'", printable(v.pre)));
   }
 }
 

@@ -4,6 +4,7 @@ The command is $PLUMB, else build/release/plumb. Oracle results are kept in the 
 they come from: the oracle's sources, the model file, the ids.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -23,7 +24,7 @@ sys.path[:0] = [str(HERE), str(ROOT / "scripts")]
 import fetch  # noqa: E402
 import make_models  # noqa: E402
 import numpy_model  # noqa: E402
-from weights import Weights  # noqa: E402
+from weights import Weights  # noqa: E402, F401
 
 PLUMB = os.environ.get("PLUMB") or str(ROOT / "build" / "release" / "plumb")
 CACHE = Path(os.environ.get("PLUMB_CACHE") or Path.home() / ".cache" / "plumb") / "oracle"
@@ -62,6 +63,8 @@ def plumb(*arguments, isa=None, timeout=600):
     if isa:
         env["PLUMB_ISA"] = isa
     command = [PLUMB, *map(str, arguments)]
+    if not os.access(PLUMB, os.X_OK):
+        raise AssertionError(f"{PLUMB} is not there: build it, or name the command in $PLUMB")
     result = subprocess.run(command, capture_output=True, env=env, timeout=timeout)
     if result.returncode != 0:
         last = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
@@ -79,6 +82,12 @@ def logits(model, ids=None, *flags, prompt=None, arith="fast", isa=None, all_pos
     expected = np.float64 if arith == "ref64" else np.float32
     assert y.dtype == expected, f"{arith}: expected {expected}, found {y.dtype}"
     return y
+
+
+@functools.lru_cache(maxsize=1)
+def oracle_model(path):
+    """NumPy's model of a file; both oracles ask for one file after the other, and reading a vocabulary takes seconds."""
+    return numpy_model.Model(path)
 
 
 def stored(key, make):
@@ -101,14 +110,14 @@ def oracle_logits(path, ids, key=None):
     if key is None:
         with open(path, "rb") as stream:
             key = hashlib.file_digest(stream, "sha256").hexdigest()
-    return stored(["numpy", key, ids], lambda: numpy_model.Model(path).all_logits(ids))
+    return stored(["numpy", key, ids], lambda: oracle_model(path).all_logits(ids))
 
 
 def mlx_logits(path, ids, key, llama3=None):
     """mlx-lm's f32 logits of every position."""
     def make():
         import mlx_model
-        return mlx_model.all_logits(Weights(path), ids, llama3)
+        return mlx_model.all_logits(oracle_model(path).w, ids, llama3)
     return stored(["mlx", key, ids], make)
 
 
@@ -152,6 +161,6 @@ def isas():
                 flags = set(line.split())
                 break
     needs = {"avx2": {"avx2", "fma", "f16c"},
-             "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}}
+             "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "avx512_vnni"}}
     present = ["scalar"] + [isa for isa, needed in needs.items() if needed <= flags]
     return present, [isa for isa in needs if isa not in present]

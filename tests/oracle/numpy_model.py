@@ -196,7 +196,7 @@ class Model:
         ends = np.cumsum([len(ids) for ids in batch])
         spans = [(int(hi) - len(ids), int(hi)) for hi, ids in zip(ends, batch)]
         rows = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in batch])
-        x = tap("token_embd", self.w.rows("token_embd.weight", rows))
+        x = tap("token_embd", self.w.f64("token_embd.weight")[rows])
         if self.gemma:
             x = tap("inp_scaled", x * math.sqrt(self.dim))
         for layer in range(self.n_layer):

@@ -1,11 +1,13 @@
-// Matrix times activations, for every format, any number of tokens and every instruction set V, in one order of addition:
+// Matrix times activations, for every format, any number of tokens and every instruction set V, in one order
+// of addition:
 //
 //   for each block of 32 columns, ascending, and each of its scales:
-//     I = sum (code - offset) * x                exact in int32, so its own order is free
+//     I = 254 sum (code - offset) high + sum (code - offset) low     exact in int32, so its own order is free
 //     acc = fma(float(I), w * s, acc)            w, s: scales of weights and activations
 //     acc = fma(min, s * float(sum x), acc)      formats with a min
 //
-// An output is one lane of one accumulator, so few and many tokens, packed codes and unpacked panels give the same bits.
+// An output is one lane of one accumulator, so few and many tokens, packed codes and unpacked panels give the
+// same bits.
 #pragma once
 
 #include "cpu/kernels.h"
@@ -23,13 +25,14 @@ inline int32_t four(const int8_t* p) {
 
 // The activations of one tile of tokens.
 struct TileView {
-  const int8_t* codes;    // [columns / 4][stride][4]
-  const float* scales;    // [columns / 32][stride]
-  const int32_t* sums;    // [columns / 16][stride]
-  int stride;             // tokens of the tile
+  const int8_t *high, *low;  // [columns / 4][stride][4]
+  const float* scales;       // [columns / 32][stride]
+  const int32_t* sums;       // [columns / 16][stride]
+  int stride;                // tokens of the tile
 };
 inline TileView tile_view(const X8& x, int columns, TokenTile t) {
-  return {x.codes + int64_t(t.first) * columns, x.scales + int64_t(t.first) * (columns / 32),
+  const int64_t at = int64_t(t.first) * columns;
+  return {x.high + at, x.low + at, x.scales + int64_t(t.first) * (columns / 32),
           x.sums + int64_t(t.first) * (columns / 16), t.count};
 }
 
@@ -38,6 +41,12 @@ template <int kSub>
 int32_t code_sum(const TileView& x, int block, int sub, int token) {
   const int32_t* s = x.sums + (2 * block + sub) * x.stride + token;
   return kSub == 2 ? s[0] : s[0] + s[x.stride];
+}
+
+// 254 high + low.
+template <class V>
+typename V::I join_planes(typename V::I high, typename V::I low) {
+  return V::addi(V::subi(V::template shl32<8>(high), V::template shl32<1>(high)), low);
 }
 
 // One group of 16 rows times N tokens, straight from the packed codes.
@@ -52,24 +61,29 @@ void direct(const uint8_t* g, int columns, const TileView& x, float* y, int64_t 
   for (int b = 0; b < columns / 32; b += P::kStep) {
     F s[P::kStep][2], m[P::kStep][2];
     P::template scales<V>(g, columns, b, s, m);
-    I sum[P::kStep][P::kSub][N];
+    I high[P::kStep][P::kSub][N], low[P::kStep][P::kSub][N];
     for (int i = 0; i < P::kStep; ++i) {
       for (int h = 0; h < P::kSub; ++h) {
-        for (int j = 0; j < N; ++j) sum[i][h][j] = V::set1i(kStart == 0 ? 0 : -kStart * code_sum<P::kSub>(x, b + i, h, j));
+        for (int j = 0; j < N; ++j) {
+          high[i][h][j] = V::set1i(0);
+          low[i][h][j] = V::set1i(kStart == 0 ? 0 : -kStart * code_sum<P::kSub>(x, b + i, h, j));
+        }
       }
     }
     P::template codes<V>(g, columns, b, [&](int i, int v, B line) __attribute__((always_inline)) {
-      const int8_t* p = x.codes + (int64_t(b + i) * 8 + v) * N * 4;
+      const int64_t at = (int64_t(b + i) * 8 + v) * N * 4;
+      const int h = P::kSub == 2 ? v / 4 : 0;
       for (int j = 0; j < N; ++j) {
-        I& to = sum[i][P::kSub == 2 ? v / 4 : 0][j];
-        to = V::template dot<P::kOffset>(to, line, four(p + 4 * j));
+        high[i][h][j] = V::template dot<P::kOffset>(high[i][h][j], line, four(x.high + at + 4 * j));
+        low[i][h][j] = V::template dot<P::kOffset>(low[i][h][j], line, four(x.low + at + 4 * j));
       }
     });
     for (int i = 0; i < P::kStep; ++i) {
       for (int h = 0; h < P::kSub; ++h) {
         for (int j = 0; j < N; ++j) {
           const float xs = x.scales[(b + i) * N + j];
-          acc[j] = V::fma(V::to_float(sum[i][h][j]), V::mul(s[i][h], V::set1(xs)), acc[j]);
+          const I sum = join_planes<V>(high[i][h][j], low[i][h][j]);
+          acc[j] = V::fma(V::to_float(sum), V::mul(s[i][h], V::set1(xs)), acc[j]);
           if constexpr (P::kMin) {
             const float t = xs * float(code_sum<P::kSub>(x, b + i, h, j));
             acc[j] = V::fma(m[i][h], V::set1(t), acc[j]);
@@ -103,11 +117,29 @@ void unpack(const MatmulArgs& a, int first_group, const Panel& panel) {
           if constexpr (P::kMin) V::store(panel.mins + at, m[i][h]);
         }
       }
-      P::template codes<V>(group, a.columns, b, [&](int i, int v, typename V::B line) __attribute__((always_inline)) {
-        V::store_line(panel.codes + ((int64_t(b + i) * 8 + v) * M + g) * 64, kAdd == 0 ? line : V::addb(line, kAdd));
-      });
+      P::template codes<V>(group, a.columns, b,
+                           [&](int i, int v, typename V::B line) __attribute__((always_inline)) {
+                             V::store_line(panel.codes + ((int64_t(b + i) * 8 + v) * M + g) * 64,
+                                           kAdd == 0 ? line : V::addb(line, kAdd));
+                           });
     }
   }
+}
+
+// Adds kLines lines of M groups times one plane of N tokens; returns where the plane goes on.
+template <class V, int kOffset, int kLines, int N, int M>
+inline const int8_t* dot_lines(const uint8_t* w, const int8_t* x, int step, typename V::I (&sum)[N][M]) {
+#pragma GCC unroll 8
+  for (int k = 0; k < kLines; ++k) {
+    typename V::B line[M];
+    for (int g = 0; g < M; ++g) line[g] = V::line(w + 64 * (M * k + g));
+    for (int j = 0; j < N; ++j) {
+      const int32_t x4 = four(x + 4 * j);
+      for (int g = 0; g < M; ++g) sum[j][g] = V::template dot<kOffset>(sum[j][g], line[g], x4);
+    }
+    x += step;
+  }
+  return x;
 }
 
 // M groups times N tokens from a panel.
@@ -122,24 +154,22 @@ void tile(const Panel& panel, int columns, const TileView& x, int first, float* 
   }
   const uint8_t* w = panel.codes;
   const float *ws = panel.scales, *wm = panel.mins;
-  const int8_t* xc = x.codes + first * 4;
+  const int8_t *high = x.high + first * 4, *low = x.low + first * 4;
   for (int b = 0; b < columns / 32; ++b) {
     for (int h = 0; h < kSub; ++h) {
       I sum[N][M];
       for (int j = 0; j < N; ++j) {
+        for (int g = 0; g < M; ++g) sum[j][g] = V::set1i(0);
+      }
+      // One plane after the other into the same accumulators: the lines of codes are in L1, registers are
+      // scarcer.
+      high = dot_lines<V, kOffset, 8 / kSub>(w, high, 4 * x.stride, sum);
+      for (int j = 0; j < N; ++j) {
         const I start = V::set1i(kStart == 0 ? 0 : -kStart * code_sum<kSub>(x, b, h, first + j));
-        for (int g = 0; g < M; ++g) sum[j][g] = start;
+        for (int g = 0; g < M; ++g) sum[j][g] = join_planes<V>(sum[j][g], start);
       }
-#pragma GCC unroll 8
-      for (int k = 0; k < 8 / kSub; ++k) {
-        typename V::B line[M];
-        for (int g = 0; g < M; ++g) line[g] = V::line(w + 64 * g);
-        for (int j = 0; j < N; ++j) {
-          const int32_t x4 = four(xc + 4 * j);
-          for (int g = 0; g < M; ++g) sum[j][g] = V::template dot<kOffset>(sum[j][g], line[g], x4);
-        }
-        w += 64 * M, xc += 4 * x.stride;
-      }
+      low = dot_lines<V, kOffset, 8 / kSub>(w, low, 4 * x.stride, sum);
+      w += 8 / kSub * 64 * M;
       for (int g = 0; g < M; ++g) {
         const F s = V::load(ws + 16 * g);
         for (int j = 0; j < N; ++j) {
@@ -189,7 +219,7 @@ void panel_groups(const MatmulArgs& a, int first_group) {
 
 template <class V, class P>
 void matmul_codes(const MatmulArgs& a) noexcept {
-  if (a.n > kTokenTile) {  // unpack once for all tokens
+  if (a.n > 2) {  // unpack once for all tokens
     int g = 0;
     for (; g + V::kTileGroups <= a.groups; g += V::kTileGroups) panel_groups<V, P, V::kTileGroups>(a, g);
     for (; g < a.groups; ++g) panel_groups<V, P, 1>(a, g);
@@ -199,13 +229,10 @@ void matmul_codes(const MatmulArgs& a) noexcept {
   for (int g = 0; g < a.groups; ++g) {
     const uint8_t* group = a.packed + g * a.group_bytes;
     float* y = a.y + 16 * g;
-    switch (a.n) {
-      case 1: direct<V, P, 1>(group, a.columns, x, y, a.y_stride); break;
-      case 2: direct<V, P, 2>(group, a.columns, x, y, a.y_stride); break;
-      case 3: direct<V, P, 3>(group, a.columns, x, y, a.y_stride); break;
-      case 4: direct<V, P, 4>(group, a.columns, x, y, a.y_stride); break;
-      case 5: direct<V, P, 5>(group, a.columns, x, y, a.y_stride); break;
-      default: direct<V, P, 6>(group, a.columns, x, y, a.y_stride); break;
+    if (a.n == 1) {
+      direct<V, P, 1>(group, a.columns, x, y, a.y_stride);
+    } else {
+      direct<V, P, 2>(group, a.columns, x, y, a.y_stride);
     }
   }
 }
@@ -213,9 +240,12 @@ void matmul_codes(const MatmulArgs& a) noexcept {
 // Weights in floating point: acc = fma(w, x, acc) over ascending columns. A group is [columns][16].
 template <class V, Format kFormat>
 typename V::F load_float(const uint8_t* g, int64_t k) {
-  if constexpr (kFormat == Format::F16) return V::from_half(g + k * 32);
-  else if constexpr (kFormat == Format::BF16) return V::from_bfloat16(g + k * 32);
-  else return V::load(reinterpret_cast<const float*>(g + k * 64));
+  if constexpr (kFormat == Format::F16)
+    return V::from_half(g + k * 32);
+  else if constexpr (kFormat == Format::BF16)
+    return V::from_bfloat16(g + k * 32);
+  else
+    return V::load(reinterpret_cast<const float*>(g + k * 64));
 }
 
 template <class V, Format kFormat, int M, int N>
@@ -258,23 +288,40 @@ void matmul_floats(const MatmulArgs& a) noexcept {
 template <class V>
 Matmul find_matmul(Format format) noexcept {
   switch (format) {
-    case Format::Q4_0: return matmul_codes<V, PackedQ4_0>;
-    case Format::Q4_1: return matmul_codes<V, PackedQ4_1>;
-    case Format::Q5_0: return matmul_codes<V, PackedQ5_0>;
-    case Format::Q5_1: return matmul_codes<V, PackedQ5_1>;
-    case Format::Q8_0: return matmul_codes<V, PackedQ8_0>;
-    case Format::Q2_K: return matmul_codes<V, PackedQ2_K>;
-    case Format::Q3_K: return matmul_codes<V, PackedQ3_K>;
-    case Format::Q4_K: return matmul_codes<V, PackedQ4_K>;
-    case Format::Q5_K: return matmul_codes<V, PackedQ5_K>;
-    case Format::Q6_K: return matmul_codes<V, PackedQ6_K>;
-    case Format::IQ4_NL: return matmul_codes<V, PackedIQ4_NL>;
-    case Format::IQ4_XS: return matmul_codes<V, PackedIQ4_XS>;
-    case Format::MXFP4: return matmul_codes<V, PackedMXFP4>;
-    case Format::F16: return matmul_floats<V, Format::F16>;
-    case Format::BF16: return matmul_floats<V, Format::BF16>;
-    case Format::F32: return matmul_floats<V, Format::F32>;
-    default: return nullptr;
+    case Format::Q4_0:
+      return matmul_codes<V, PackedQ4_0>;
+    case Format::Q4_1:
+      return matmul_codes<V, PackedQ4_1>;
+    case Format::Q5_0:
+      return matmul_codes<V, PackedQ5_0>;
+    case Format::Q5_1:
+      return matmul_codes<V, PackedQ5_1>;
+    case Format::Q8_0:
+      return matmul_codes<V, PackedQ8_0>;
+    case Format::Q2_K:
+      return matmul_codes<V, PackedQ2_K>;
+    case Format::Q3_K:
+      return matmul_codes<V, PackedQ3_K>;
+    case Format::Q4_K:
+      return matmul_codes<V, PackedQ4_K>;
+    case Format::Q5_K:
+      return matmul_codes<V, PackedQ5_K>;
+    case Format::Q6_K:
+      return matmul_codes<V, PackedQ6_K>;
+    case Format::IQ4_NL:
+      return matmul_codes<V, PackedIQ4_NL>;
+    case Format::IQ4_XS:
+      return matmul_codes<V, PackedIQ4_XS>;
+    case Format::MXFP4:
+      return matmul_codes<V, PackedMXFP4>;
+    case Format::F16:
+      return matmul_floats<V, Format::F16>;
+    case Format::BF16:
+      return matmul_floats<V, Format::BF16>;
+    case Format::F32:
+      return matmul_floats<V, Format::F32>;
+    default:
+      return nullptr;
   }
 }
 

@@ -1,18 +1,21 @@
-// Weights as the kernels read them: 16 rows interleaved, so that one 64-byte line holds 4 consecutive columns of each row and
-// a multiplication needs no shuffle. Every format packs its own way, in about the bytes it has in the file.
+// Weights as the kernels read them: 16 rows interleaved, so that one 64-byte line holds 4 consecutive columns
+// of each row and a multiplication needs no shuffle. Every format packs its own way, in about the bytes it
+// has in the file.
 //
 // Each struct gives
 //   kOffset   the code that means zero: value = scale * (code - kOffset) + min
-//   kStep     32-column blocks that one visit covers; kSub: scales per block (1, or 2 of 16 columns); kMin: has a min
-//   group_bytes(columns), pack(rows, columns, out)    rows: 16 pointers to rows as in the file, null for rows past the end
-//   scales<V>, codes<V>                               of kStep blocks from block b of a packed group; codes calls
-//                                                     visit(block - b, columns / 4 in the block, line of codes)
-// The lines of a group are read once, in ascending order: nothing else is followed by the hardware's prefetcher.
+//   kStep     32-column blocks that one visit covers; kSub: scales per block (1, or 2 of 16 columns); kMin:
+//   has a min group_bytes(columns), pack(rows, columns, out)    rows: 16 pointers to rows as in the file,
+//   null for rows past the end scales<V>, codes<V>                               of kStep blocks from block b
+//   of a packed group; codes calls
+//                                                     visit(block - b, columns / 4 in the block, line of
+//                                                     codes)
+// The lines of a group are read once, in ascending order: nothing else is followed by the hardware's
+// prefetcher.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
-
 
 namespace plumb {
 namespace {
@@ -50,7 +53,8 @@ struct Legacy {
           uint32_t high;
           std::memcpy(&high, p, 4);
           for (int g = 0; g < 8; ++g) {  // bit 4 g + i moves to byte i, bit g
-            for (int i = 0; i < 4; ++i) block[4 * r + i] = uint8_t(block[4 * r + i] | (high >> (4 * g + i) & 1) << g);
+            for (int i = 0; i < 4; ++i)
+              block[4 * r + i] = uint8_t(block[4 * r + i] | (high >> (4 * g + i) & 1) << g);
           }
           p += 4;
         }
@@ -68,7 +72,8 @@ struct Legacy {
   template <class V>
   static void scales(const uint8_t* g, int, int b, typename V::F (*s)[2], typename V::F (*m)[2]) {
     const uint8_t* unit = g + b / kUnit * kUnitBytes;
-    if constexpr (kScaleBytes == 1) {  // 2^(e - 128), the codes being doubled; 2^-128 and 2^-127 are subnormal
+    if constexpr (kScaleBytes ==
+                  1) {  // 2^(e - 128), the codes being doubled; 2^-128 and 2^-127 are subnormal
       const typename V::I e = V::from_u8(unit + b % kUnit * 16);
       const typename V::F two = V::from_bits(V::template shl32<23>(V::addi(e, V::set1i(-1))));
       const typename V::F low = V::mul(V::to_float(V::addi(e, V::set1i(1))), V::set1(0x1p-128f));
@@ -100,7 +105,9 @@ struct Legacy {
   // Bit g of a byte of h is bit 4 of the codes of column group g.
   template <class V, class Visit>
   static void five(typename V::B h, const uint8_t* p, int block, Visit visit) {
-    const auto join = [](typename V::B nibbles, typename V::B bit) { return V::orb(V::andb(nibbles, 15), V::andb(bit, 16)); };
+    const auto join = [](typename V::B nibbles, typename V::B bit) {
+      return V::orb(V::andb(nibbles, 15), V::andb(bit, 16));
+    };
     const auto both = [&](int v, typename V::B for_low, typename V::B for_high) {
       const typename V::B x = V::line(p + 64 * v);
       visit(block, v, join(x, for_low));

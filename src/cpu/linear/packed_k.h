@@ -17,8 +17,9 @@ typename V::F wide_u8(const uint8_t* p) {
   return V::to_float(V::from_u8(p));
 }
 
-/// Q4_K and Q5_K. Per 256 columns: d 32 bytes, dmin 32; high two bits of scales and mins 64; then for each half the low four bits of
-/// (scale, min) 4 x 16, and for each pair of sub-blocks [2 lines of fifth bits] 8 lines of nibbles. Same bytes as in the file.
+/// Q4_K and Q5_K. Per 256 columns: d 32 bytes, dmin 32; high two bits of scales and mins 64; then for each
+/// half the low four bits of (scale, min) 4 x 16, and for each pair of sub-blocks [2 lines of fifth bits] 8
+/// lines of nibbles. Same bytes as in the file.
 template <bool kFive>
 struct Packed45K {
   static constexpr int kOffset = 0, kStep = 2, kSub = 1;
@@ -46,7 +47,8 @@ struct Packed45K {
       unit[low_at(j) + r] = uint8_t((scale[j] & 15) | (min[j] & 15) << 4);
     }
     for (int j = 0; j < 4; ++j) {
-      unit[64 + j * 16 + r] = uint8_t(scale[j] >> 4 | scale[j + 4] >> 4 << 2 | min[j] >> 4 << 4 | min[j + 4] >> 4 << 6);
+      unit[64 + j * 16 + r] =
+          uint8_t(scale[j] >> 4 | scale[j + 4] >> 4 << 2 | min[j] >> 4 << 4 | min[j + 4] >> 4 << 6);
     }
     const uint8_t *high = p + 16, *nibbles = p + (kFive ? 48 : 16);
     for (int j = 0; j < 8; j += 2) {
@@ -59,7 +61,8 @@ struct Packed45K {
           }
         }
       }
-      for (int v = 0; v < 8; ++v) copy(pair + (kFive ? 128 : 0) + v * 64 + 4 * r, nibbles + j / 2 * 32 + 4 * v, 4);
+      for (int v = 0; v < 8; ++v)
+        copy(pair + (kFive ? 128 : 0) + v * 64 + 4 * r, nibbles + j / 2 * 32 + 4 * v, 4);
     }
   }
 
@@ -98,7 +101,9 @@ struct Packed45K {
 
   template <class V, class Visit>
   static void five(typename V::B h0, typename V::B h1, const uint8_t* p, Visit visit) {
-    const auto join = [](typename V::B nibbles, typename V::B bit) { return V::orb(V::andb(nibbles, 15), V::andb(bit, 16)); };
+    const auto join = [](typename V::B nibbles, typename V::B bit) {
+      return V::orb(V::andb(nibbles, 15), V::andb(bit, 16));
+    };
     const auto both = [&](int v, typename V::B low, typename V::B high) {
       const typename V::B x = V::line(p + 64 * v);
       visit(0, v, join(x, low));
@@ -120,8 +125,8 @@ using PackedQ5_K = Packed45K<true>;
 // Bytes of the f16 scales of a group's blocks of 256, which stand before everything else, in whole lines.
 inline int64_t head_bytes(int columns) { return (int64_t(columns / 256) * 32 + 63) / 64 * 64; }
 
-/// Q6_K. [d of all blocks] then for each half of 128 columns: 8 x 16 int8 scales, 8 x (2 high bits of 4 sub-blocks, nibbles
-/// of sub-blocks 0 and 2, of 1 and 3).
+/// Q6_K. [d of all blocks] then for each half of 128 columns: 8 x 16 int8 scales, 8 x (2 high bits of 4
+/// sub-blocks, nibbles of sub-blocks 0 and 2, of 1 and 3).
 struct PackedQ6_K {
   static constexpr int kOffset = 32, kStep = 4, kSub = 2;
   static constexpr bool kMin = false;
@@ -158,7 +163,9 @@ struct PackedQ6_K {
   template <class V, class Visit>
   static void codes(const uint8_t* g, int columns, int b, Visit visit) {
     const uint8_t* p = g + head_bytes(columns) + int64_t(b / 4) * kHalf + 128;
-    const auto join = [](typename V::B nibbles, typename V::B bits) { return V::orb(V::andb(nibbles, 15), V::andb(bits, 48)); };
+    const auto join = [](typename V::B nibbles, typename V::B bits) {
+      return V::orb(V::andb(nibbles, 15), V::andb(bits, 48));
+    };
     for (int v = 0; v < 8; ++v, p += 192) {
       const typename V::B h = V::line(p), x = V::line(p + 64), y = V::line(p + 128);
       visit(0, v, join(x, V::template shl<4>(h)));
@@ -169,8 +176,8 @@ struct PackedQ6_K {
   }
 };
 
-/// Q3_K. As Q6_K with [d] first; for each half 8 x 16 int8 scales (6 bits less 32), then 4 x (third bits of 4 sub-blocks for two
-/// column groups, low two bits of both).
+/// Q3_K. As Q6_K with [d] first; for each half 8 x 16 int8 scales (6 bits less 32), then 4 x (third bits of 4
+/// sub-blocks for two column groups, low two bits of both).
 struct PackedQ3_K {
   static constexpr int kOffset = 4, kStep = 4, kSub = 2;
   static constexpr bool kMin = false;
@@ -212,7 +219,9 @@ struct PackedQ3_K {
   template <class V, class Visit>
   static void codes(const uint8_t* g, int columns, int b, Visit visit) {
     const uint8_t* p = g + head_bytes(columns) + int64_t(b / 4) * kHalf + 128;
-    const auto join = [](typename V::B two, typename V::B bit) { return V::orb(V::andb(two, 3), V::andb(bit, 4)); };
+    const auto join = [](typename V::B two, typename V::B bit) {
+      return V::orb(V::andb(two, 3), V::andb(bit, 4));
+    };
     for (int v = 0; v < 8; v += 2, p += 192) {
       const typename V::B h = V::line(p), x = V::line(p + 64), y = V::line(p + 128);
       visit(0, v, join(x, V::template shl<2>(h)));
@@ -274,7 +283,8 @@ struct PackedQ2_K {
   }
 };
 
-/// IQ4_XS. [d of all blocks] then per 256 columns 8 x 16 int8 scales (6 bits less 32) and 8 x 4 lines of nibbles.
+/// IQ4_XS. [d of all blocks] then per 256 columns 8 x 16 int8 scales (6 bits less 32) and 8 x 4 lines of
+/// nibbles.
 struct PackedIQ4_XS {
   static constexpr int kOffset = 128, kStep = 1, kSub = 1;
   static constexpr bool kMin = false;
@@ -287,7 +297,8 @@ struct PackedIQ4_XS {
       uint8_t* unit = out + head_bytes(columns) + int64_t(s) * kUnit;
       for (int r = 0; r < 16; ++r) {
         if (!rows[r]) continue;
-        const uint8_t* p = rows[r] + s * kBlockBytes;  // d, high bits of scales u16, low nibbles of scales 4, nibbles 128
+        const uint8_t* p =
+            rows[r] + s * kBlockBytes;  // d, high bits of scales u16, low nibbles of scales 4, nibbles 128
         copy(out + s * 32 + 2 * r, p, 2);
         const int high = p[2] | p[3] << 8;
         for (int j = 0; j < 8; ++j) {

@@ -9,8 +9,12 @@ namespace plumb {
 namespace {
 
 struct Avx2 {
-  struct F { __m256 a, b; };
-  struct I { __m256i a, b; };
+  struct F {
+    __m256 a, b;
+  };
+  struct I {
+    __m256i a, b;
+  };
   using B = I;
 
   static constexpr int kTileGroups = 1, kTileTokens = 3;
@@ -44,6 +48,7 @@ struct Avx2 {
 
   static I set1i(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
   static I addi(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+  static I subi(I x, I y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
   static I andi(I x, I y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
   static I maxi(I x, I y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
   template <int kBits>
@@ -52,8 +57,12 @@ struct Avx2 {
   }
   static F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
   static I to_int(F x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
-  static I from_u8(const uint8_t* p) { return {_mm256_cvtepu8_epi32(load8(p)), _mm256_cvtepu8_epi32(load8(p + 8))}; }
-  static I from_i8(const uint8_t* p) { return {_mm256_cvtepi8_epi32(load8(p)), _mm256_cvtepi8_epi32(load8(p + 8))}; }
+  static I from_u8(const uint8_t* p) {
+    return {_mm256_cvtepu8_epi32(load8(p)), _mm256_cvtepu8_epi32(load8(p + 8))};
+  }
+  static I from_i8(const uint8_t* p) {
+    return {_mm256_cvtepi8_epi32(load8(p)), _mm256_cvtepi8_epi32(load8(p + 8))};
+  }
   static void store_i8(int8_t* p, I x) {
     const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);
     const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
@@ -72,19 +81,24 @@ struct Avx2 {
     return _mm_cvtsi128_si32(_mm_max_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
   }
 
-  static F from_half(const uint8_t* p) { return {_mm256_cvtph_ps(load16(p)), _mm256_cvtph_ps(load16(p + 16))}; }
+  static F from_half(const uint8_t* p) {
+    return {_mm256_cvtph_ps(load16(p)), _mm256_cvtph_ps(load16(p + 16))};
+  }
   static void to_half(uint16_t* p, F x) {
     constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.a, kNearest));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(x.b, kNearest));
   }
   static F from_bfloat16(const uint8_t* p) {
-    const auto widen = [](__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); };
+    const auto widen = [](__m128i h) {
+      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+    };
     return {widen(load16(p)), widen(load16(p + 16))};
   }
 
   static B line(const uint8_t* p) {
-    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
   }
   static void store_line(uint8_t* p, B x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.a);
@@ -116,15 +130,16 @@ struct Avx2 {
   static constexpr int start_offset() {
     return kOffset == 128 ? 0 : kOffset;
   }
-  // vpmaddubsw saturates at 16 bits: codes below 64 give at most 2 * 63 * 127 = 16,002; codes of 8 bits are made signed and their
-  // sign moves to x: 2 * 128 * 127 = 32,512.
+  // vpmaddubsw saturates at 16 bits: codes below 64 give at most 2 * 63 * 127 = 16,002; codes of 8 bits are
+  // made signed and their sign moves to x: 2 * 128 * 127 = 32,512.
   template <int kOffset>
   static I dot(I acc, B codes, int32_t x4) {
     const __m256i x = _mm256_set1_epi32(x4), ones = _mm256_set1_epi16(1);
     const auto part = [&](__m256i sum, __m256i c) {
       if constexpr (kOffset == 128) {
         const __m256i w = _mm256_xor_si256(c, _mm256_set1_epi8(char(128)));
-        return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)), ones));
+        return _mm256_add_epi32(
+            sum, _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)), ones));
       } else {
         return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(c, x), ones));
       }

@@ -13,7 +13,8 @@ struct Avx512 {
   using I = __m512i;
   using B = __m512i;
 
-  static constexpr int kTileGroups = 2, kTileTokens = 6;  // 12 int and 12 float accumulators, 2 weights, 1 broadcast
+  static constexpr int kTileGroups = 2,
+                       kTileTokens = 6;  // 12 int and 12 float accumulators, 2 weights, 1 broadcast
   static constexpr int panel_offset(int) { return 128; }
 
   static F zero() { return _mm512_setzero_ps(); }
@@ -26,7 +27,9 @@ struct Avx512 {
   static F div(F a, F b) { return _mm512_div_ps(a, b); }
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
-  static F select_less(F a, F b, F x, F y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
+  static F select_less(F a, F b, F x, F y) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+  }
   static F select_lanes(int first, int last, F x, F y) {
     const unsigned below_last = last >= 16 ? 0xffffu : last <= 0 ? 0u : (1u << last) - 1;
     const unsigned below_first = first >= 16 ? 0xffffu : first <= 0 ? 0u : (1u << first) - 1;
@@ -37,6 +40,7 @@ struct Avx512 {
 
   static I set1i(int32_t x) { return _mm512_set1_epi32(x); }
   static I addi(I a, I b) { return _mm512_add_epi32(a, b); }
+  static I subi(I a, I b) { return _mm512_sub_epi32(a, b); }
   static I andi(I a, I b) { return _mm512_and_si512(a, b); }
   static I maxi(I a, I b) { return _mm512_max_epi32(a, b); }
   template <int kBits>
@@ -47,13 +51,16 @@ struct Avx512 {
   static I to_int(F a) { return _mm512_cvtps_epi32(a); }
   static I from_u8(const uint8_t* p) { return _mm512_cvtepu8_epi32(load16(p)); }
   static I from_i8(const uint8_t* p) { return _mm512_cvtepi8_epi32(load16(p)); }
-  static void store_i8(int8_t* p, I a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a)); }
+  static void store_i8(int8_t* p, I a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
+  }
   static int32_t sum(I a) { return _mm512_reduce_add_epi32(a); }
   static int32_t max_lane(I a) { return _mm512_reduce_max_epi32(a); }
 
   static F from_half(const uint8_t* p) { return _mm512_cvtph_ps(load32(p)); }
   static void to_half(uint16_t* p, F a) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
   static F from_bfloat16(const uint8_t* p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load32(p)), 16));

@@ -1,4 +1,5 @@
-// Elementary functions in our own operations, so that every instruction set gives the same bits; and exact reductions.
+// Elementary functions in our own operations, so that every instruction set gives the same bits; and exact
+// reductions.
 #pragma once
 
 #include "program/program.h"
@@ -6,15 +7,16 @@
 namespace plumb {
 namespace {
 
-/// e^x for x <= 0; 0 below -86. x = n ln 2 + r, e^r by its Taylor polynomial of degree 6: |r| <= 0.3466 gives a relative
-/// error below r^7 / 5040 = 1.2e-7, and with the roundings 2.5e-7. n >= -125, so the power of two is added to the exponent.
+/// e^x for x <= 0; 0 below -86. x = n ln 2 + r, e^r by its Taylor polynomial of degree 6: |r| <= 0.3466 gives
+/// a relative error below r^7 / 5040 = 1.2e-7, and with the roundings 2.5e-7. n >= -125, so the power of two
+/// is added to the exponent.
 template <class V>
 typename V::F exp_negative(typename V::F x) {
   using F = typename V::F;
   constexpr float kMagic = 0x1.8p23f;  // adding it rounds to an integer, kept in the low bits
   const F t = V::fma(x, V::set1(0x1.715476p0f), V::set1(kMagic));
   const F n = V::sub(t, V::set1(kMagic));
-  F r = V::fma(n, V::set1(-0x1.62e4p-1f), x);     // ln 2 in two parts: n times the first is exact
+  F r = V::fma(n, V::set1(-0x1.62e4p-1f), x);  // ln 2 in two parts: n times the first is exact
   r = V::fma(n, V::set1(-0x1.7f7d1cp-20f), r);
   F p = V::set1(1 / 720.0f);
   p = V::fma(p, r, V::set1(1 / 120.0f));
@@ -31,7 +33,8 @@ typename V::F exp_negative(typename V::F x) {
 template <class V>
 typename V::F sigmoid(typename V::F x) {
   using F = typename V::F;
-  const F e = exp_negative<V>(V::from_bits(V::addi(V::andi(V::bits(x), V::set1i(0x7fffffff)), V::set1i(int32_t(0x80000000)))));
+  const F e = exp_negative<V>(
+      V::from_bits(V::addi(V::andi(V::bits(x), V::set1i(0x7fffffff)), V::set1i(int32_t(0x80000000)))));
   const F one = V::set1(1), d = V::add(one, e);
   return V::div(V::select_less(x, V::zero(), e, one), d);
 }
@@ -53,7 +56,8 @@ inline float tree16(const float* p) {
   return (a[0] + a[2]) + (a[1] + a[3]);
 }
 
-/// Sum of squares of n elements: 64 partial sums, element k into k mod 64 by fma, then the tree j + 32, j + 16, ...
+/// Sum of squares of n elements: 64 partial sums, element k into k mod 64 by fma, then the tree j + 32, j +
+/// 16, ...
 template <class V>
 float sum_of_squares(const float* x, int n) {
   typename V::F part[4] = {V::zero(), V::zero(), V::zero(), V::zero()};

@@ -1,4 +1,5 @@
-// Sixteen lanes in plain C++: the meaning of every vector operation, and the code for machines without the others.
+// Sixteen lanes in plain C++: the meaning of every vector operation, and the code for machines without the
+// others.
 #pragma once
 
 #include <cmath>
@@ -11,12 +12,19 @@ namespace plumb {
 namespace {
 
 struct Scalar {
-  struct F { float v[16]; };
-  struct I { int32_t v[16]; };
-  struct B { uint8_t v[64]; };  // 16 lanes of 4 bytes
+  struct F {
+    float v[16];
+  };
+  struct I {
+    int32_t v[16];
+  };
+  struct B {
+    uint8_t v[64];
+  };  // 16 lanes of 4 bytes
 
   static constexpr int kTileGroups = 1, kTileTokens = 2;  // rows / 16 and tokens of a matrix tile
-  // Panels keep codes unsigned with this offset: a format's own, or 128 where bytes may use all 8 bits unsigned.
+  // Panels keep codes unsigned with this offset: a format's own, or 128 where bytes may use all 8 bits
+  // unsigned.
   static constexpr int panel_offset(int format_offset) { return format_offset; }
 
   template <class R, class G>
@@ -27,17 +35,35 @@ struct Scalar {
   }
 
   static F zero() { return set1(0); }
-  static F set1(float x) { return make<F>([&](size_t) { return x; }); }
-  static F load(const float* p) { return make<F>([&](size_t i) { return p[i]; }); }
+  static F set1(float x) {
+    return make<F>([&](size_t) { return x; });
+  }
+  static F load(const float* p) {
+    return make<F>([&](size_t i) { return p[i]; });
+  }
   static void store(float* p, F a) { std::memcpy(p, a.v, sizeof a.v); }
-  static F add(F a, F b) { return make<F>([&](size_t i) { return a.v[i] + b.v[i]; }); }
-  static F sub(F a, F b) { return make<F>([&](size_t i) { return a.v[i] - b.v[i]; }); }
-  static F mul(F a, F b) { return make<F>([&](size_t i) { return a.v[i] * b.v[i]; }); }
-  static F div(F a, F b) { return make<F>([&](size_t i) { return a.v[i] / b.v[i]; }); }
-  static F max(F a, F b) { return make<F>([&](size_t i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
-  static F fma(F a, F b, F c) { return make<F>([&](size_t i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); }); }
+  static F add(F a, F b) {
+    return make<F>([&](size_t i) { return a.v[i] + b.v[i]; });
+  }
+  static F sub(F a, F b) {
+    return make<F>([&](size_t i) { return a.v[i] - b.v[i]; });
+  }
+  static F mul(F a, F b) {
+    return make<F>([&](size_t i) { return a.v[i] * b.v[i]; });
+  }
+  static F div(F a, F b) {
+    return make<F>([&](size_t i) { return a.v[i] / b.v[i]; });
+  }
+  static F max(F a, F b) {
+    return make<F>([&](size_t i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+  }
+  static F fma(F a, F b, F c) {
+    return make<F>([&](size_t i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
+  }
   // a < b ? x : y
-  static F select_less(F a, F b, F x, F y) { return make<F>([&](size_t i) { return a.v[i] < b.v[i] ? x.v[i] : y.v[i]; }); }
+  static F select_less(F a, F b, F x, F y) {
+    return make<F>([&](size_t i) { return a.v[i] < b.v[i] ? x.v[i] : y.v[i]; });
+  }
   // lane in [first, last) ? x : y
   static F select_lanes(int first, int last, F x, F y) {
     return make<F>([&](size_t i) { return int(i) >= first && int(i) < last ? x.v[i] : y.v[i]; });
@@ -53,18 +79,37 @@ struct Scalar {
     return r;
   }
 
-  static I set1i(int32_t x) { return make<I>([&](size_t) { return x; }); }
-  static I addi(I a, I b) { return make<I>([&](size_t i) { return int32_t(uint32_t(a.v[i]) + uint32_t(b.v[i])); }); }
-  static I andi(I a, I b) { return make<I>([&](size_t i) { return a.v[i] & b.v[i]; }); }
-  static I maxi(I a, I b) { return make<I>([&](size_t i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
+  static I set1i(int32_t x) {
+    return make<I>([&](size_t) { return x; });
+  }
+  static I addi(I a, I b) {
+    return make<I>([&](size_t i) { return int32_t(uint32_t(a.v[i]) + uint32_t(b.v[i])); });
+  }
+  static I subi(I a, I b) {
+    return make<I>([&](size_t i) { return int32_t(uint32_t(a.v[i]) - uint32_t(b.v[i])); });
+  }
+  static I andi(I a, I b) {
+    return make<I>([&](size_t i) { return a.v[i] & b.v[i]; });
+  }
+  static I maxi(I a, I b) {
+    return make<I>([&](size_t i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+  }
   template <int kBits>
   static I shl32(I a) {
     return make<I>([&](size_t i) { return int32_t(uint32_t(a.v[i]) << kBits); });
   }
-  static F to_float(I a) { return make<F>([&](size_t i) { return float(a.v[i]); }); }
-  static I to_int(F a) { return make<I>([&](size_t i) { return int32_t(std::nearbyint(a.v[i])); }); }
-  static I from_u8(const uint8_t* p) { return make<I>([&](size_t i) { return int32_t(p[i]); }); }
-  static I from_i8(const uint8_t* p) { return make<I>([&](size_t i) { return int32_t(int8_t(p[i])); }); }
+  static F to_float(I a) {
+    return make<F>([&](size_t i) { return float(a.v[i]); });
+  }
+  static I to_int(F a) {
+    return make<I>([&](size_t i) { return int32_t(std::nearbyint(a.v[i])); });
+  }
+  static I from_u8(const uint8_t* p) {
+    return make<I>([&](size_t i) { return int32_t(p[i]); });
+  }
+  static I from_i8(const uint8_t* p) {
+    return make<I>([&](size_t i) { return int32_t(int8_t(p[i])); });
+  }
   static void store_i8(int8_t* p, I a) {
     for (int i = 0; i < 16; ++i) p[i] = int8_t(a.v[i]);
   }
@@ -93,11 +138,19 @@ struct Scalar {
     return make<F>([&](size_t i) { return bfloat16_to_float(h[i]); });
   }
 
-  static B line(const uint8_t* p) { return make<B>([&](size_t i) { return p[i]; }); }
+  static B line(const uint8_t* p) {
+    return make<B>([&](size_t i) { return p[i]; });
+  }
   static void store_line(uint8_t* p, B a) { std::memcpy(p, a.v, sizeof a.v); }
-  static B andb(B a, uint8_t m) { return make<B>([&](size_t i) { return uint8_t(a.v[i] & m); }); }
-  static B orb(B a, B b) { return make<B>([&](size_t i) { return uint8_t(a.v[i] | b.v[i]); }); }
-  static B addb(B a, uint8_t x) { return make<B>([&](size_t i) { return uint8_t(a.v[i] + x); }); }
+  static B andb(B a, uint8_t m) {
+    return make<B>([&](size_t i) { return uint8_t(a.v[i] & m); });
+  }
+  static B orb(B a, B b) {
+    return make<B>([&](size_t i) { return uint8_t(a.v[i] | b.v[i]); });
+  }
+  static B addb(B a, uint8_t x) {
+    return make<B>([&](size_t i) { return uint8_t(a.v[i] + x); });
+  }
   // Shifts of bytes; bits that leave a byte are lost, so callers mask alike on machines that shift wider.
   template <int kBits>
   static B shr(B a) {
@@ -107,10 +160,12 @@ struct Scalar {
   static B shl(B a) {
     return make<B>([&](size_t i) { return uint8_t(a.v[i] << kBits); });
   }
-  static B lookup(const uint8_t* table16, B index) { return make<B>([&](size_t i) { return table16[index.v[i]]; }); }
+  static B lookup(const uint8_t* table16, B index) {
+    return make<B>([&](size_t i) { return table16[index.v[i]]; });
+  }
 
-  // acc[lane] + sum over its 4 bytes of (code - zero) * x, where the caller accounts for kOffset - zero by its start value.
-  // Here codes with offset 128 count from it, all others from 0.
+  // acc[lane] + sum over its 4 bytes of (code - zero) * x, where the caller accounts for kOffset - zero by
+  // its start value. Here codes with offset 128 count from it, all others from 0.
   template <int kOffset>
   static constexpr int start_offset() {
     return kOffset == 128 ? 0 : kOffset;
@@ -120,7 +175,8 @@ struct Scalar {
     int8_t x[4];
     std::memcpy(x, &x4, 4);
     for (int i = 0; i < 16; ++i) {
-      for (int j = 0; j < 4; ++j) acc.v[i] += (int32_t(codes.v[4 * i + j]) - (kOffset == 128 ? 128 : 0)) * x[j];
+      for (int j = 0; j < 4; ++j)
+        acc.v[i] += (int32_t(codes.v[4 * i + j]) - (kOffset == 128 ? 128 : 0)) * x[j];
     }
     return acc;
   }

@@ -1,19 +1,20 @@
-// Enough of CUDA to run src/cuda/*.cu on a processor, so that their logic is tested where there is no GPU: the threads of a block
-// are fibers that take turns, and give way at barriers and shuffles. Slow, in order, and silent about races and speed.
+// Enough of CUDA to run src/cuda/*.cu on a processor, so that their logic is tested where there is no GPU:
+// the threads of a block are fibers that take turns, and give way at barriers and shuffles. Slow, in order,
+// and silent about races and speed.
 #pragma once
 
-#include <setjmp.h>
 #include <ucontext.h>
 
 #include <bit>
 #include <cmath>
+#include <csetjmp>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <utility>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/half.h"
@@ -26,10 +27,18 @@
 #define __shared__ static
 #define __align__(n) alignas(n)
 
-struct uint2 { uint32_t x, y; };
-struct alignas(16) uint4 { uint32_t x, y, z, w; };
-struct float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
+struct uint2 {
+  uint32_t x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+struct float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
 struct dim3 {
   unsigned x, y, z;
   explicit dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
@@ -121,7 +130,8 @@ inline void run_block(unsigned threads) {
       if (f.started) _longjmp(f.at, 1);
       f.started = true;
       getcontext(&f.context);
-      f.context.uc_stack.ss_sp = f.stack.get(), f.context.uc_stack.ss_size = 1 << 16, f.context.uc_link = nullptr;
+      f.context.uc_stack.ss_sp = f.stack.get(), f.context.uc_stack.ss_size = 1 << 16,
+      f.context.uc_link = nullptr;
       makecontext(&f.context, enter, 0);
       setcontext(&f.context);
     }
@@ -153,9 +163,18 @@ inline int __dp4a(int a, int b, int c) {
   for (int i = 0; i < 32; i += 8) c += int(int8_t(a >> i)) * int(int8_t(b >> i));
   return c;
 }
-template <class T> T __ldcs(const T* p) { return *p; }
-template <class T> T __ldcg(const T* p) { return *p; }
-template <class T> T __ldg(const T* p) { return *p; }
+template <class T>
+T __ldcs(const T* p) {
+  return *p;
+}
+template <class T>
+T __ldcg(const T* p) {
+  return *p;
+}
+template <class T>
+T __ldg(const T* p) {
+  return *p;
+}
 inline float __uint_as_float(uint32_t u) { return std::bit_cast<float>(u); }
 inline int __float2int_rn(float x) { return std::isnan(x) ? 0 : int(std::lrint(x)); }
 inline unsigned atomicInc(unsigned* p, unsigned most) {
@@ -166,13 +185,27 @@ inline unsigned atomicInc(unsigned* p, unsigned most) {
 
 // The host's side.
 enum cudaError_t { cudaSuccess, cudaErrorUnknown };
-enum { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaStreamNonBlocking, cudaStreamCaptureModeThreadLocal,
-       cudaFuncAttributeMaxDynamicSharedMemorySize, cudaLaunchAttributeProgrammaticStreamSerialization };
+enum {
+  cudaMemcpyHostToDevice,
+  cudaMemcpyDeviceToHost,
+  cudaStreamNonBlocking,
+  cudaStreamCaptureModeThreadLocal,
+  cudaFuncAttributeMaxDynamicSharedMemorySize,
+  cudaLaunchAttributeProgrammaticStreamSerialization
+};
 using cudaStream_t = void*;
 using cudaGraph_t = std::vector<std::function<void()>>*;
 using cudaGraphExec_t = cudaGraph_t;
-struct cudaDeviceProp { char name[256]; int major, minor, multiProcessorCount; };
-struct cudaLaunchAttribute { int id; struct { int programmaticStreamSerializationAllowed; } val; };
+struct cudaDeviceProp {
+  char name[256];
+  int major, minor, multiProcessorCount;
+};
+struct cudaLaunchAttribute {
+  int id;
+  struct {
+    int programmaticStreamSerializationAllowed;
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
@@ -182,23 +215,38 @@ struct cudaLaunchConfig_t {
 };
 inline const char* cudaGetErrorString(cudaError_t) { return "failed"; }
 inline cudaError_t cudaGetDeviceCount(int* n) { return *n = 1, cudaSuccess; }
-inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) { return *p = {"threads as fibers", 9, 0, 2}, cudaSuccess; }
+inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
+  return *p = {"threads as fibers", 9, 0, 2}, cudaSuccess;
+}
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaMemGetInfo(size_t* a, size_t* b) { return *a = *b = size_t(1) << 34, cudaSuccess; }
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, int) { return *s = nullptr, cudaSuccess; }
 inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaMalloc(void** p, size_t n) { return *p = std::aligned_alloc(256, (n + 255) / 256 * 256), cudaSuccess; }
+inline cudaError_t cudaMalloc(void** p, size_t n) {
+  return *p = std::aligned_alloc(256, (n + 255) / 256 * 256), cudaSuccess;
+}
 inline cudaError_t cudaFree(void* p) { return std::free(p), cudaSuccess; }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n, int, cudaStream_t) { return std::memcpy(to, from, n), cudaSuccess; }
-inline cudaError_t cudaMemsetAsync(void* to, int v, size_t n, cudaStream_t) { return std::memset(to, v, n), cudaSuccess; }
-template <class K> cudaError_t cudaFuncSetAttribute(K, int, int) { return cudaSuccess; }
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n, int, cudaStream_t) {
+  return std::memcpy(to, from, n), cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* to, int v, size_t n, cudaStream_t) {
+  return std::memset(to, v, n), cudaSuccess;
+}
+template <class K>
+cudaError_t cudaFuncSetAttribute(K, int, int) {
+  return cudaSuccess;
+}
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t, int) {
   on_cpu::recording = new std::vector<std::function<void()>>;
   return cudaSuccess;
 }
-inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* g) { return *g = std::exchange(on_cpu::recording, nullptr), cudaSuccess; }
-inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* e, cudaGraph_t g, int) { return *e = new std::vector<std::function<void()>>(*g), cudaSuccess; }
+inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* g) {
+  return *g = std::exchange(on_cpu::recording, nullptr), cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* e, cudaGraph_t g, int) {
+  return *e = new std::vector<std::function<void()>>(*g), cudaSuccess;
+}
 inline cudaError_t cudaGraphDestroy(cudaGraph_t g) { return delete g, cudaSuccess; }
 inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) { return delete g, cudaSuccess; }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t) {

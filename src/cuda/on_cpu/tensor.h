@@ -1,7 +1,8 @@
-// The instructions of tensor.cuh for on_cpu/cuda_runtime.h, by the layouts of the PTX manual (9.7.14, mma.m16n8k16 and ldmatrix).
+// The instructions of tensor.cuh for on_cpu/cuda_runtime.h, by the layouts of the PTX manual (9.7.14,
+// mma.m16n8k16 and ldmatrix).
 #pragma once
 
-#include "cuda_fp16.h"
+#include "cuda/on_cpu/cuda_fp16.h"
 
 namespace plumb::cuda {
 
@@ -31,7 +32,8 @@ inline void multiply(float* d, const uint32_t* a, uint32_t b0, uint32_t b1) {
     const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
     for (int k = 0; k < 16; ++k) {
       const int of = k % 8 / 2, a_word = row / 8 + k / 8 * 2;
-      const float x = half_of(all[row % 8 * 4 + of][a_word], k % 2), y = half_of(all[column * 4 + of][4 + k / 8], k % 2);
+      const float x = half_of(all[row % 8 * 4 + of][a_word], k % 2),
+                  y = half_of(all[column * 4 + of][4 + k / 8], k % 2);
       d[i] = std::fma(x, y, d[i]);
     }
   }

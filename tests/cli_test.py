@@ -1,0 +1,159 @@
+"""The command as a person meets it: what lands on which stream, exit statuses, stops, interrupts, damaged files."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "scripts")]
+
+import fetch  # noqa: E402
+
+PLUMB = os.environ.get("PLUMB") or str(Path(__file__).resolve().parents[1] / "build" / "release" / "plumb")
+MODEL = str(fetch.fetch("smollm2"))
+
+
+def run(*arguments, env=None, **more):
+    return subprocess.run([PLUMB, *map(str, arguments)], stdout=more.pop("stdout", subprocess.PIPE),
+                          stderr=subprocess.PIPE, env={**os.environ, **(env or {})}, timeout=120, **more)
+
+
+def text(*arguments, **more):
+    r = run("run", "-m", MODEL, "--temp", "0", *arguments, **more)
+    assert r.returncode == 0, r.stderr
+    return r.stdout.decode()
+
+
+class Output(unittest.TestCase):
+    def test_standard_output_holds_the_continuation_and_nothing_else(self):
+        r = run("run", "-m", MODEL, "--tokens", "19556,905", "-n", "16", "--temp", "0")
+        self.assertEqual(r.stdout.decode(), text("--tokens", "19556,905", "-n", "16", "-q"))
+        self.assertIn(b"answer 16 tokens", r.stderr)
+        self.assertEqual(run("run", "-m", MODEL, "--tokens", "19556,905", "-n", "4", "-q").stderr, b"")
+
+    def test_escapes_in_the_prompt_are_read_unless_told_otherwise(self):
+        self.assertEqual(text("-p", "Hello world\\n", "-n", "8"), text("-p", "Hello world\n", "-n", "8"))
+        self.assertNotEqual(text("-p", "Hello world\\n", "-n", "8", "--no-escape"), text("-p", "Hello world\n", "-n", "8"))
+
+    def test_a_prompt_from_a_file_is_the_same_prompt(self):
+        with tempfile.NamedTemporaryFile("w") as f:
+            f.write("Once upon a time")
+            f.flush()
+            self.assertEqual(text("-f", f.name, "-n", "8"), text("-p", "Once upon a time", "-n", "8"))
+
+    def test_the_same_seed_gives_the_same_text_for_any_threads_and_pieces(self):
+        draws = {run("run", "-m", MODEL, "-p", "Once upon a time", "-n", "24", "-q", "-s", "7", "--temp", "1", *more).stdout
+                 for more in ([], ["-t", "1"], ["-t", "3", "-ub", "2"], ["--no-fusion"], ["--isa", "scalar"])}
+        self.assertEqual(len(draws), 1)
+        other = run("run", "-m", MODEL, "-p", "Once upon a time", "-n", "24", "-q", "-s", "8", "--temp", "1").stdout
+        self.assertNotIn(other, draws)
+
+    def test_flags_can_come_from_the_environment(self):
+        self.assertEqual(text("-p", "Hi", env={"PLUMB_ARG_PREDICT": "5"}), text("-p", "Hi", "-n", "5"))
+
+    def test_a_stop_string_ends_the_text_before_it(self):
+        whole = text("-p", "One, two, three,", "-n", "24")
+        self.assertIn("five", whole)
+        self.assertEqual(text("-p", "One, two, three,", "-n", "24", "-r", "five"), whole[:whole.index("five")])
+
+    def test_penalties_and_filters_change_the_choice(self):
+        plain = text("-p", "One, two, three,", "-n", "16")
+        self.assertNotEqual(text("-p", "One, two, three,", "-n", "16", "--repeat-penalty", "2"), plain)
+        one = run("run", "-m", MODEL, "-p", "One, two, three,", "-n", "16", "-q", "--top-k", "1", "--temp", "2").stdout
+        self.assertEqual(one.decode(), plain)
+
+    def test_a_full_context_ends_the_answer_with_a_word(self):
+        r = run("run", "-m", MODEL, "-p", "Hi", "-c", "8", "--temp", "0", "--ignore-eos")
+        self.assertEqual(r.returncode, 0)
+        self.assertIn(b"the context of 8 tokens is full", r.stderr)
+
+    def test_show_and_inspect_know_the_model(self):
+        self.assertIn(b"blk.29.ffn_out", run("show", MODEL).stdout)
+        self.assertIn(b"linear*2+glu", run("show", MODEL, "--plan").stdout)
+        self.assertEqual(json.loads(run("inspect", MODEL, "--json").stdout)["version"], 3)
+
+    def test_a_named_value_has_shape_and_statistics(self):
+        out = run("logits", "-m", MODEL, "--tokens", "1,2,3", "--stop-after", "blk.0.attn_q", "--all").stdout.decode()
+        self.assertEqual(out.count("shape [9, 64] rms"), 3)
+        self.assertIn("max", run("logits", "-m", MODEL, "--tokens", "1", "--stats", "--top", "3").stdout.decode())
+
+
+class Failures(unittest.TestCase):
+    def expect(self, status, words, *arguments, **more):
+        r = run(*arguments, **more)
+        last = r.stderr.decode().strip().splitlines()[-1]
+        self.assertEqual(r.returncode, status, last)
+        for word in words:
+            self.assertIn(word, last)
+        self.assertTrue(r.stdout is None or r.stdout == b"", r.stdout)
+
+    def test_a_wrong_command_line_is_status_4_and_names_the_flag(self):
+        self.expect(4, ["--tmep", "--temp"], "run", "--tmep", "0", "-p", "x")
+        self.expect(4, ["rnu", "did you mean run"], "rnu")
+        self.expect(4, ["expected a command"])
+        self.expect(4, ["expected a prompt"], "run", "-m", MODEL)
+        self.expect(4, ["token ids"], "logits", "-m", MODEL, "--tokens", "1,x")
+        self.expect(4, ["0 to 49151", "99999"], "logits", "-m", MODEL, "--tokens", "99999")
+        self.expect(4, ["blk.0.attn_q"], "logits", "-m", MODEL, "--tokens", "1", "--stop-after", "blk.0.atn_q")
+        self.expect(4, ["--top-p", "nan"], "run", "-m", MODEL, "-p", "x", "--top-p", "nan")
+        self.expect(4, ["scalar"], "run", "-m", MODEL, "-p", "x", env={"PLUMB_ISA": "mmx"})
+        self.expect(4, ["8 tokens of context"], "run", "-m", MODEL, "-c", "8", "--tokens", ",".join(["1"] * 9))
+
+    def test_no_model_is_answered_with_how_to_get_one(self):
+        with tempfile.TemporaryDirectory() as empty:
+            self.expect(4, ["./dev demo"], "run", "-p", "x", "--models-dir", empty)
+
+    def test_the_only_model_of_the_folder_is_taken(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.symlink(MODEL, folder + "/other.gguf")
+            self.assertEqual(run("run", "-p", "x", "-n", "1", env={"PLUMB_MODELS": folder}).returncode, 0)
+
+    def test_a_damaged_model_is_status_2_and_says_where(self):
+        self.expect(2, ["No such file"], "run", "-m", "/nonexistent.gguf", "-p", "x")
+        with tempfile.NamedTemporaryFile(suffix=".gguf") as f:
+            f.write(Path(MODEL).read_bytes()[:5_000_000])
+            f.flush()
+            self.expect(2, ["tensor token_embd.weight", "byte"], "run", "-m", f.name, "-p", "x")
+
+    def test_a_full_disk_is_status_6(self):
+        with open("/dev/full", "wb") as full:
+            self.expect(6, ["standard output"], "run", "-m", MODEL, "-p", "x", "-n", "4", "-q", stdout=full)
+        self.expect(6, ["/dev/full"], "logits", "-m", MODEL, "--tokens", "1", "-o", "/dev/full/x.npy")
+
+    def test_a_closed_pipe_ends_quietly(self):
+        p = subprocess.Popen([PLUMB, "run", "-m", MODEL, "-p", "x", "-n", "200", "--ignore-eos", "-q"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p.stdout.read(3)
+        p.stdout.close()
+        self.assertEqual(p.stderr.read(), b"")
+        self.assertIn(p.wait(60), (0, 141, -signal.SIGPIPE))
+        p.stderr.close()
+
+    def test_an_interrupt_keeps_the_text_and_is_status_130(self):
+        p = subprocess.Popen([PLUMB, "run", "-m", MODEL, "-p", "x", "-n", "5000", "--ignore-eos"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertTrue(p.stdout.read(3))
+        p.send_signal(signal.SIGINT)
+        _, errors = p.communicate(timeout=30)
+        self.assertEqual(p.returncode, 130)
+        self.assertIn(b"interrupted", errors)
+
+    def test_a_model_cut_while_it_is_used_is_status_5(self):
+        with tempfile.NamedTemporaryFile(suffix=".gguf") as f:
+            shutil.copyfile(MODEL, f.name)
+            p = subprocess.Popen([PLUMB, "run", "-m", f.name, "-p", "x", "-n", "5000", "--ignore-eos", "--arith", "ref32"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            self.assertTrue(p.stdout.read(1))
+            os.truncate(f.name, 4096)
+            _, errors = p.communicate(timeout=60)
+            self.assertEqual(p.returncode, 5, errors)
+            self.assertIn(b"file.lost", errors)
+
+
+if __name__ == "__main__":
+    unittest.main()
