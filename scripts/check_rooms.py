@@ -19,6 +19,8 @@ TEST_LIBRARIES = {"gtest", "gmock", "rapidcheck", "rapidcheck.h", "benchmark"}
 # Header files of the system and the compiler: any room may include the former, cpu alone the latter.
 SYSTEM = {"sys", "linux", "unistd.h", "fcntl.h", "pthread.h", "sched.h", "signal.h", "dlfcn.h", "poll.h", "termios.h",
           "dirent.h", "pwd.h", "cpuid.h", "locale.h", "langinfo.h"}
+# CUDA's own headers, and what the processor that stands in for it in tests needs.
+CUDA = {"cuda_runtime.h", "cuda_fp16.h", "ucontext.h"}
 INTRINSICS = {"immintrin.h", "x86intrin.h", "arm_neon.h", "arm_sve.h"}
 
 
@@ -54,6 +56,8 @@ def complaint(table, room, path, kind, target):
     elif first in INTRINSICS:
         if room != "cpu":
             return f"only cpu may include {target}"
+    elif first in CUDA:
+        return None if room == "cuda" else f"<{target}> belongs to cuda"
     elif first not in SYSTEM and not re.fullmatch(r"[a-z0-9_]+", target):  # C++ headers have no dot
         return f"<{target}> is neither a C++ header nor named in scripts/check_rooms.py"
     return None

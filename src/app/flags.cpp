@@ -14,6 +14,7 @@
 #include "app/exit_codes.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "cuda/backend.h"
 
 namespace plumb {
 namespace {
@@ -22,6 +23,7 @@ constexpr std::pair<const char*, const char*> kShortNames[] = {
     {"-ub", "--ubatch-size"},
     {"-ctk", "--cache-type-k"},
     {"-ctv", "--cache-type-v"},
+    {"-ngl", "--n-gpu-layers"},
 };
 
 constexpr const char* kDefaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -45,6 +47,28 @@ KvType kv_type(const std::string& name, const char* key) {
                .expected = "one of f16, f32",
                .found = printable(name),
                .where = {.key = key}});
+}
+
+void use_cuda(const ModelFlags& flags, RunnerOptions& o) {
+  if (flags.arith != "fast") {
+    throw Error({.code = "usage.arith",
+                 .expected = "fast, the arithmetic of the cuda backend",
+                 .found = flags.arith,
+                 .where = {.key = "--arith"}});
+  }
+  if (flags.n_gpu_layers > 0) {
+    throw Error({.code = "usage.value",
+                 .expected = "-1, all layers on the device, or 0, none",
+                 .found = std::to_string(flags.n_gpu_layers),
+                 .where = {.key = "--n-gpu-layers"}});
+  }
+  if (const std::string why = cuda_missing(); !why.empty()) {
+    throw Error({.code = "usage.backend",
+                 .expected = "one of the available backends: cpu",
+                 .found = "cuda: " + why,
+                 .where = {.key = "--backend"}});
+  }
+  o.backend = Backend::cuda, o.device = flags.device;
 }
 
 std::atomic<bool> interrupted = false;
@@ -96,6 +120,12 @@ void ModelFlags::add(CLI::App* c) {
   flag(c, "--arith", arith, "fast, or the reference in ref32 or ref64")
       ->check(CLI::IsMember({"fast", "ref32", "ref64"}))
       ->capture_default_str();
+  flag(c, "--backend", backend, "Where the model runs: cpu, cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  flag(c, "--n-gpu-layers", n_gpu_layers, "Layers on the device: -1, all of them, or 0, none (-ngl)")
+      ->capture_default_str();
+  flag(c, "--device", device, "Number of the CUDA device")->capture_default_str();
   flag(c, "--isa", isa, "Instruction set: scalar, avx2, avx512; also PLUMB_ISA");
   flag(c, "--no-fusion", no_fusion, "One step per operation; changes no bit");
 }
@@ -143,6 +173,7 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
   RunnerOptions o;
   o.arith = arith == "ref64" ? Arith::ref64 : arith == "ref32" ? Arith::ref32 : Arith::fast;
   o.n_ctx = ctx_size;
+  if (backend == "cuda" && n_gpu_layers != 0) use_cuda(*this, o);
   o.n_ubatch = ubatch_size;
   o.kv = kv_type(cache_type_k, "--cache-type-k");
   if (kv_type(cache_type_v, "--cache-type-v") != o.kv) {

@@ -35,6 +35,9 @@ struct ModelFlags {
   std::string models_dir;
   std::string isa;
   std::string arith = "fast";
+  std::string backend = "cpu";
+  int n_gpu_layers = -1;
+  int device = 0;
   std::string cache_type_k = "f16", cache_type_v = "f16";
   int threads = 0;
   int ctx_size = 0;

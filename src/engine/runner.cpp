@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cpu/executor.h"
+#include "cuda/backend.h"
 #include "program/reference.h"
 
 namespace plumb {
@@ -69,6 +70,35 @@ class CpuRunner : public Runner {
   Value observed_ = -1;
 };
 
+class CudaRunner : public Runner {
+ public:
+  CudaRunner(const Model& model, const RunnerOptions& options)
+      : Runner(model, options),
+        sequence_(model.program(), model.pool(),
+                  {.device = options.device,
+                   .n_ctx = n_ctx_,
+                   .max_tokens = options_.n_ubatch,
+                   .kv_f32 = options.kv == KvType::f32,
+                   .fuse = options.fuse},
+                  [&model](double share) { model.progress()("loading", share); }) {}
+
+ private:
+  std::span<const float> decode_piece(std::span<const int> tokens, bool last) override {
+    return sequence_.decode(tokens, length_, last);
+  }
+
+  void observe_piece(std::span<const int> tokens, Value value, const See& see) override {
+    const std::span<const float> rows = sequence_.observe(tokens, length_, value);
+    const int64_t size = model_.program().shape(value).size();
+    for (size_t t = 0; t < tokens.size(); ++t) {
+      const auto row = rows.subspan(t * size_t(row_stride(size)), size_t(size));
+      see(length_ + int64_t(t), std::vector<double>(row.begin(), row.end()));
+    }
+  }
+
+  CudaSequence sequence_;
+};
+
 template <class T>
 class ReferenceRunner : public Runner {
  public:
@@ -112,6 +142,7 @@ std::unique_ptr<Runner> Runner::make(const Model& model, const RunnerOptions& op
     case Arith::fast:
       break;
   }
+  if (options.backend == Backend::cuda) return std::make_unique<CudaRunner>(model, options);
   return std::make_unique<CpuRunner>(model, options);
 }
 

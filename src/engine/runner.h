@@ -13,11 +13,14 @@
 namespace plumb {
 
 enum class Arith { fast, ref32, ref64 };
+enum class Backend { cpu, cuda };
 
 struct RunnerOptions {
   Arith arith = Arith::fast;
-  int n_ctx = 0;       // 0: what the model was trained with
-  int n_ubatch = 512;  // tokens per call, at most; never changes a bit
+  Backend backend = Backend::cpu;  // of the fast arithmetic
+  int device = 0;                  // of CUDA
+  int n_ctx = 0;                   // 0: what the model was trained with
+  int n_ubatch = 512;              // tokens per call, at most; never changes a bit
   KvType kv = KvType::f16;
   bool fuse = true;
   std::atomic<bool>* cancel = nullptr;  // asked between calls; then Error "run.cancelled"

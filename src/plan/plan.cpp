@@ -28,7 +28,7 @@ struct Uses {
   std::vector<int> tables_read;
 };
 
-Uses uses(const Program& p, const Step& step) {
+Uses uses(const Program& p, const Step& step, bool float_inputs) {
   Uses u;
   const auto read = [&](Value v) {
     if (v >= 0) u.reads.push_back({v, Form::f32});
@@ -43,8 +43,8 @@ Uses uses(const Program& p, const Step& step) {
                  },
                  [&](const LinearStep& s) {
                    for (const LinearStep::Part& part : s.parts) {
-                     const Form form =
-                         quantised_input(p.weights[size_t(part.w)].format) ? Form::x8 : Form::f32;
+                     const bool int8 = !float_inputs && quantised_input(p.weights[size_t(part.w)].format);
+                     const Form form = int8 ? Form::x8 : Form::f32;
                      u.reads.push_back({s.x, form});
                      if (s.sum < 0 && s.glu < 0) u.writes.push_back(part.out);
                    }
@@ -76,16 +76,16 @@ bool contains(const std::vector<Value>& list, Value v) {
 }
 
 // Adds a QuantiseStep after each step whose value is needed as int8 but that cannot write it so.
-std::vector<Step> with_quantise(const Program& p, std::vector<Step> steps) {
+std::vector<Step> with_quantise(const Program& p, std::vector<Step> steps, bool float_inputs) {
   std::vector<bool> need8(p.nodes.size());
   for (const Step& s : steps) {
-    for (const Use& r : uses(p, s).reads) {
+    for (const Use& r : uses(p, s, float_inputs).reads) {
       if (r.form == Form::x8) need8[size_t(r.v)] = true;
     }
   }
   std::vector<Step> out;
   for (Step& s : steps) {
-    const Uses u = uses(p, s);
+    const Uses u = uses(p, s, float_inputs);
     out.push_back(std::move(s));
     for (Value v : u.writes) {
       if (!need8[size_t(v)] || contains(u.writes8, v)) continue;
@@ -110,7 +110,15 @@ void lay_out(Plan& plan, int n_tables, const PlanOptions& options) {
 
   std::vector<std::array<int, 2>> last_read(p.nodes.size(), {-1, -1});
   for (int i = 0; i <= last_step; ++i) {
-    for (const Use& r : uses(p, plan.steps[size_t(i)]).reads) last_read[size_t(r.v)][size_t(r.form)] = i;
+    for (const Use& r : uses(p, plan.steps[size_t(i)], options.float_inputs).reads) {
+      last_read[size_t(r.v)][size_t(r.form)] = i;
+    }
+  }
+  // A matrix may compute the norm before it from the norm's input.
+  for (int i = last_step; i >= 0 && options.float_inputs; --i) {
+    const auto* row = std::get_if<RowStep>(&plan.steps[size_t(i)].what);
+    if (row)
+      last_read[size_t(row->x)][0] = std::max(last_read[size_t(row->x)][0], last_read[size_t(row->out)][0]);
   }
   for (Value v : options.observed) last_read[size_t(v)][0] = last_step + 1;
   if (options.observed.empty()) last_read[size_t(p.output)][0] = last_step + 1;
@@ -128,7 +136,7 @@ void lay_out(Plan& plan, int n_tables, const PlanOptions& options) {
   };
   for (int i = 0; i <= last_step; ++i) {
     const Step& s = plan.steps[size_t(i)];
-    const Uses u = uses(p, s);
+    const Uses u = uses(p, s, options.float_inputs);
     for (Value v : u.writes) need(v, Form::f32, i, s.wanted);
     for (Value v : u.writes8) need(v, Form::x8, i, s.wanted);
     if (const auto* t = std::get_if<RopeTableStep>(&s.what)) {
@@ -203,7 +211,7 @@ Plan make_plan(const Program& program, const PlanOptions& options) {
   plan.max_tokens = options.max_tokens;
   plan.max_wanted = options.all_rows ? options.max_tokens : options.max_wanted;
   int n_tables = 0;
-  plan.steps = with_quantise(program, fuse(program, options, &n_tables));
+  plan.steps = with_quantise(program, fuse(program, options, &n_tables), options.float_inputs);
   for (Step& s : plan.steps) set_cost(program, s);
   lay_out(plan, n_tables, options);
   return plan;

@@ -128,6 +128,7 @@ struct PlanOptions {
   int max_wanted = 1;     // rows of logits in one call
   bool all_rows = false;  // logits of every token; then max_wanted plays no part
   bool fuse = true;
+  bool float_inputs = false;  // all values in f32, none as int8; a norm's input lives as long as its output
   std::set<Value> observed =
       {};  // kept in f32 for every token; when not empty, only they and what they need are computed
 };

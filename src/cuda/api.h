@@ -1,0 +1,169 @@
+// What libplumb_cuda.so offers: memory, captured graphs, and one launch per operation. Plain structs and C
+// functions, so that the library needs nothing of Plumb and Plumb nothing of CUDA. Every function returns
+// null, or what went wrong.
+#pragma once
+
+#include <cstdint>
+
+namespace plumb::cuda {
+
+constexpr int kApiVersion = 1;
+
+// Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
+// scales them.
+enum MatrixFormat : int {
+  kF32,
+  kF16,
+  kBF16,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kMatrixFormats
+};
+
+struct Matrix {
+  const uint8_t* q;  // low four bits (Q8_0: all eight), or the values
+  const uint8_t* h;  // high bits, where there are any
+  const uint8_t* s;  // scales and mins
+  const uint8_t* d;  // Q6_K: d of each 256
+  int format, rows, columns;
+};
+
+/// out [n, stride] = row of the table of each token, times scale.
+struct EmbedOp {
+  Matrix table;
+  const int* tokens;
+  int n;
+  float scale;
+  float* out;
+  int64_t stride;
+};
+
+/// RowStep of plan/plan.h; `rows`: which input row each output row takes, or null.
+struct RowOp {
+  const float* x;
+  int64_t x_stride;
+  float scale;
+  const float* post;
+  float post_eps;
+  const float* residual;
+  int64_t residual_stride;
+  float* sum;
+  int64_t sum_stride;
+  const float* norm;
+  float eps;
+  float* out;
+  int64_t out_stride;
+  const int* rows;
+  int n, heads, dim;
+};
+
+/// Up to three matrices of one format and one input. One token: the norm before them, if any, is computed
+/// here, and gate and up give act(gate) * up. More tokens: tensor cores on x16 [n, columns] and its scales
+/// [n]; matrices have no norm and no glu.
+struct LinearOp {
+  const float* x;
+  int64_t x_stride;
+  const uint16_t* x16;
+  const float* x16_scale;
+  const float* norm;
+  float eps;
+  int n, parts, glu;  // glu: 0 none, 1 silu, 2 gelu
+  Matrix w[3];
+  const float* bias[3];
+  float* y[3];
+  int64_t y_stride[3];
+  const float* residual;
+  int64_t residual_stride;
+};
+
+/// x16 = f16(x / scale), scale a power of two per row that puts the largest element in [2^11, 2^12).
+struct HalfOp {
+  const float* x;
+  int64_t x_stride;
+  uint16_t* x16;
+  float* x16_scale;
+  int n, columns;
+};
+
+/// Heads of up to three of q, k, v: optional norm, optional rope, then to y and, for k and v, into the cache
+/// [pos][heads][dim]; y, table and cache may be null.
+struct HeadsOp {
+  struct Part {
+    const float* x;
+    int64_t x_stride;
+    float* y;
+    int64_t y_stride;
+    const float* norm;
+    float eps;
+    const float* table;  // [n_ctx][dims]: cosines, then sines
+    void* cache;
+    int pairs, dims, heads, dim;
+  };
+  Part part[3];
+  const int* positions;
+  int parts, cache_f32, n;
+};
+
+/// Attention in chunks of 256 keys at absolute positions, merged in ascending order by the last block to
+/// arrive.
+struct AttentionOp {
+  const float* q;
+  int64_t q_stride;
+  const void *k, *v;
+  const int* positions;
+  float* out;
+  int64_t out_stride;
+  float* partial;     // [n][heads][chunks][dim + 2]
+  unsigned* counter;  // [n][kv_heads], zero before and after
+  float scale;
+  int cache_f32, window, heads, kv_heads, dim, n, chunks;
+};
+
+struct GluOp {
+  const float *gate, *up;
+  float* out;
+  int64_t stride;
+  int act, n;  // 1 silu, 2 gelu
+};
+
+struct DeviceInfo {
+  char name[128];
+  int64_t bytes, free_bytes;
+  int major, minor, processors;
+};
+
+struct Context;
+struct Graph;
+
+struct Api {
+  int version;
+  const char* (*count)(int* devices);
+  const char* (*open)(int device, Context** out, DeviceInfo* info);
+  void (*close)(Context*);
+  const char* (*allocate)(Context*, int64_t bytes, void** out);
+  void (*release)(Context*, void*);
+  const char* (*upload)(Context*, void* to, const void* from, int64_t bytes);
+  const char* (*download)(Context*, void* to, const void* from, int64_t bytes);
+  const char* (*zero)(Context*, void* to, int64_t bytes);
+  const char* (*embed)(Context*, const EmbedOp&);
+  const char* (*row)(Context*, const RowOp&);
+  const char* (*linear)(Context*, const LinearOp&);
+  const char* (*half)(Context*, const HalfOp&);
+  const char* (*heads)(Context*, const HeadsOp&);
+  const char* (*attention)(Context*, const AttentionOp&);
+  const char* (*glu)(Context*, const GluOp&);
+  const char* (*begin)(Context*);
+  const char* (*end)(Context*, Graph** out);
+  const char* (*run)(Context*, Graph*);
+  void (*drop)(Context*, Graph*);
+};
+
+}  // namespace plumb::cuda
+
+extern "C" __attribute__((visibility("default"))) const plumb::cuda::Api* plumb_cuda_api();

@@ -1,0 +1,96 @@
+// Attention over several chunks against a plain f64 softmax.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "cuda/weights.h"
+
+namespace plumb::cuda {
+namespace {
+
+struct Case {
+  int heads, kv_heads, dim, pos, window;
+};
+
+std::vector<double> expected(const Case& c, const std::vector<float>& q, const std::vector<float>& k,
+                             const std::vector<float>& v) {
+  std::vector<double> out(q.size());
+  const int first = c.window > 0 ? std::max(0, c.pos - c.window + 1) : 0;
+  for (int h = 0; h < c.heads; ++h) {
+    const int kv = h / (c.heads / c.kv_heads);
+    std::vector<double> e;
+    double sum = 0;
+    for (int p = first; p <= c.pos; ++p) {
+      double dot = 0;
+      for (int d = 0; d < c.dim; ++d)
+        dot += double(q[size_t(h * c.dim + d)]) * k[size_t((p * c.kv_heads + kv) * c.dim + d)];
+      sum += e.emplace_back(std::exp(dot * 0.25));
+    }
+    for (int p = first; p <= c.pos; ++p) {
+      for (int d = 0; d < c.dim; ++d)
+        out[size_t(h * c.dim + d)] +=
+            e[size_t(p - first)] / sum * v[size_t((p * c.kv_heads + kv) * c.dim + d)];
+    }
+  }
+  return out;
+}
+
+void run(const Api& api, const Case& c) {
+  Context* context = nullptr;
+  DeviceInfo device{};
+  check(api.open(0, &context, &device), "open");
+  std::mt19937 random(5);
+  const auto fill = [&](int n) {
+    std::vector<float> x(size_t(n), 0.0f);
+    for (float& f : x) f = std::uniform_real_distribution<float>(-1, 1)(random);
+    return x;
+  };
+  const int chunks = c.pos / 256 + 2, keys = c.pos + 1;
+  const std::vector<float> q = fill(c.heads * c.dim), k = fill(keys * c.kv_heads * c.dim),
+                           v = fill(keys * c.kv_heads * c.dim);
+  const auto upload = [&](const void* data, size_t bytes) {
+    DeviceBuffer b(api, context, int64_t(bytes), "test");
+    check(api.upload(context, b.data(), data, int64_t(bytes)), "copy");
+    return b;
+  };
+  {
+    const DeviceBuffer dq = upload(q.data(), q.size() * 4), dk = upload(k.data(), k.size() * 4),
+                       dv = upload(v.data(), v.size() * 4);
+    const DeviceBuffer pos = upload(&c.pos, 4), out = upload(q.data(), q.size() * 4);
+    const DeviceBuffer partial(api, context, int64_t(c.heads) * chunks * (c.dim + 2) * 4, "test");
+    const std::vector<unsigned> zeros(size_t(c.heads), 0u);
+    const DeviceBuffer counter = upload(zeros.data(), zeros.size() * 4);
+    for (int repetition = 0; repetition < 2; ++repetition) {  // the counters must be ready again
+      check(api.attention(context,
+                          {dq.floats(), c.heads * c.dim, dk.data(), dv.data(), pos.ints(), out.floats(),
+                           c.heads * c.dim, partial.floats(), reinterpret_cast<unsigned*>(counter.data()),
+                           0.25f, 1, c.window, c.heads, c.kv_heads, c.dim, 1, chunks}),
+            "attention");
+      std::vector<float> got(q.size());
+      check(api.download(context, got.data(), out.data(), int64_t(got.size()) * 4), "copy");
+      const std::vector<double> want = expected(c, q, k, v);
+      for (size_t i = 0; i < got.size(); ++i)
+        ASSERT_NEAR(got[i], want[i], 2e-6) << i;  // values below 1, sums of at most 701
+    }
+  }
+  api.close(context);
+}
+
+constexpr Case kCases[] = {
+    {3, 1, 64, 700, 0}, {8, 1, 128, 300, 0}, {4, 4, 80, 511, 0}, {2, 1, 256, 600, 300}, {7, 1, 64, 255, 0}};
+
+TEST(CudaAttention, OverSeveralChunksEqualsSoftmaxInF64OnTheProcessor) {
+  for (const Case& c : kCases) run(*plumb_cuda_api(), c);
+}
+
+TEST(CudaAttention, OverSeveralChunksEqualsSoftmaxInF64OnTheDevice) {
+  std::string why;
+  const Api* api = find_library(&why);
+  if (!api) GTEST_SKIP() << "no CUDA device: " << why;
+  for (const Case& c : kCases) run(*api, c);
+}
+
+}  // namespace
+}  // namespace plumb::cuda

@@ -1,0 +1,51 @@
+// What engine/ sees of CUDA: the devices, and one sequence of a model on one of them.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/pool.h"
+#include "plan/plan.h"
+
+namespace plumb {
+
+namespace cuda {
+struct Api;
+}
+
+/// Empty where CUDA can be used; else what is missing, in words for the user.
+std::string cuda_missing();
+
+struct CudaOptions {
+  int device = 0;
+  int64_t n_ctx = 1;
+  int max_tokens = 1;  // per call
+  bool kv_f32 = false;
+  bool fuse = true;
+  const cuda::Api* api = nullptr;  // null: the library found at run time
+};
+
+/// The weights of a Program and one sequence's keys and values on a device.
+class CudaSequence {
+ public:
+  using Progress = std::function<void(double)>;
+
+  /// Throws Error "cuda.missing", "cuda.unsupported", "cuda.failed", "memory.device".
+  CudaSequence(const Program& program, Pool& pool, const CudaOptions& options, const Progress& progress);
+  ~CudaSequence();
+
+  /// Runs at most max_tokens tokens from position `first`; returns the logits of the last, or nothing if not
+  /// `want`ed. Throws Error "numeric.nonfinite".
+  std::span<const float> decode(std::span<const int> tokens, int64_t first, bool want);
+
+  /// The same, but computes what `value` needs; returns its rows, [tokens, row_stride(size)].
+  std::span<const float> observe(std::span<const int> tokens, int64_t first, Value value);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace plumb

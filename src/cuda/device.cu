@@ -1,0 +1,83 @@
+// The entry point of libplumb_cuda.so: devices, memory, graphs.
+#include <cstring>
+
+#include "cuda/device.cuh"
+
+namespace plumb::cuda {
+
+struct Graph {
+  cudaGraphExec_t exec = nullptr;
+};
+
+namespace {
+
+const char* count(int* devices) { return text(cudaGetDeviceCount(devices)); }
+
+const char* open(int device, Context** out, DeviceInfo* info) {
+  cudaDeviceProp p{};
+  if (const char* e = text(cudaGetDeviceProperties(&p, device))) return e;
+  if (const char* e = text(cudaSetDevice(device))) return e;
+  size_t free = 0, total = 0;
+  if (const char* e = text(cudaMemGetInfo(&free, &total))) return e;
+  std::strncpy(info->name, p.name, sizeof(info->name) - 1);
+  info->bytes = int64_t(total), info->free_bytes = int64_t(free);
+  info->major = p.major, info->minor = p.minor, info->processors = p.multiProcessorCount;
+  Context* c = new Context{device, p.multiProcessorCount, nullptr, cudaSuccess};
+  if (const char* e = text(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking))) {
+    delete c;
+    return e;
+  }
+  *out = c;
+  return nullptr;
+}
+
+void close(Context* c) {
+  cudaStreamDestroy(c->stream);
+  delete c;
+}
+
+const char* allocate(Context*, int64_t bytes, void** out) { return text(cudaMalloc(out, size_t(bytes))); }
+void release(Context*, void* p) { cudaFree(p); }
+
+const char* upload(Context* c, void* to, const void* from, int64_t bytes) {
+  if (const char* e = text(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyHostToDevice, c->stream))) return e;
+  return bytes > (1 << 16) ? text(cudaStreamSynchronize(c->stream)) : nullptr;  // small ones are staged before the call returns
+}
+
+const char* download(Context* c, void* to, const void* from, int64_t bytes) {
+  if (const char* e = text(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToHost, c->stream))) return e;
+  return text(cudaStreamSynchronize(c->stream));
+}
+
+const char* zero(Context* c, void* to, int64_t bytes) { return text(cudaMemsetAsync(to, 0, size_t(bytes), c->stream)); }
+
+const char* begin(Context* c) { return text(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal)); }
+
+const char* end(Context* c, Graph** out) {
+  cudaGraph_t graph = nullptr;
+  if (const char* e = text(cudaStreamEndCapture(c->stream, &graph))) return e;
+  Graph* g = new Graph;
+  const char* e = text(cudaGraphInstantiate(&g->exec, graph, 0));
+  cudaGraphDestroy(graph);
+  if (e) {
+    delete g;
+    return e;
+  }
+  *out = g;
+  return nullptr;
+}
+
+const char* run(Context* c, Graph* g) { return text(cudaGraphLaunch(g->exec, c->stream)); }
+
+void drop(Context*, Graph* g) {
+  cudaGraphExecDestroy(g->exec);
+  delete g;
+}
+
+constexpr Api kApi = {kApiVersion, count, open, close, allocate, release, upload, download, zero, embed, row,
+                      linear, to_half, heads, attention, glu, begin, end, run, drop};
+
+}  // namespace
+}  // namespace plumb::cuda
+
+extern "C" const plumb::cuda::Api* plumb_cuda_api() { return &plumb::cuda::kApi; }

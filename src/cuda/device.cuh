@@ -1,0 +1,93 @@
+// The library's context, and what all kernels share: dependent launches, sums over a warp and a block in a fixed order.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <type_traits>
+
+#include "cuda/api.h"
+
+namespace plumb::cuda {
+
+struct Context {
+  int device = 0, processors = 0;
+  cudaStream_t stream = nullptr;
+  cudaError_t status = cudaSuccess;
+};
+
+constexpr int kThreads = 512;
+
+inline const char* text(cudaError_t e) { return e == cudaSuccess ? nullptr : cudaGetErrorString(e); }
+
+/// Launches behind the kernel before it: the new one may start early and waits where it calls wait_for_predecessor().
+template <class... P, class... A>
+const char* launch(Context* c, void (*kernel)(P...), dim3 grid, int threads, int shared, A... args) {
+  if (shared > 48 * 1024) {
+    const cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+    if (e != cudaSuccess) return text(e);
+  }
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid, config.blockDim = dim3(unsigned(threads)), config.dynamicSmemBytes = size_t(shared);
+  config.stream = c->stream, config.attrs = &early, config.numAttrs = 1;
+  return text(cudaLaunchKernelEx(&config, kernel, P(args)...));
+}
+
+#ifdef __CUDACC__
+// A kernel's shared memory of a size that the launch says. (Names differ by kernel: one extern array has one type.)
+#ifdef PLUMB_CUDA_ON_CPU
+#define PLUMB_SHARED(type, name) type* name = reinterpret_cast<type*>(on_cpu::block.dynamic_shared.data())
+inline void wait_for_predecessor() {}
+inline void let_successor_start() {}
+#else
+#define PLUMB_SHARED(type, name) extern __shared__ __align__(16) type name[]
+__device__ inline void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+__device__ inline void let_successor_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+#endif
+
+__device__ inline float warp_sum(float v) {
+  for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(~0u, v, o);
+  return v;
+}
+__device__ inline float warp_max(float v) {
+  for (int o = 16; o; o >>= 1) v = fmaxf(v, __shfl_xor_sync(~0u, v, o));
+  return v;
+}
+
+/// The same sum in every thread of a block of kThreads; `scratch` [16], free again at the next barrier of the caller.
+__device__ inline float block_sum(float v, float* scratch) {
+  v = warp_sum(v);
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = v;
+  __syncthreads();
+  return warp_sum(threadIdx.x % 32 < kThreads / 32 ? scratch[threadIdx.x % 32] : 0.0f);
+}
+
+/// Sum of squares of a row of n (a multiple of 4) by a block of kThreads.
+__device__ inline float row_squares(const float* x, int n, float scale, float* scratch) {
+  float ss = 0;
+  for (int i = int(threadIdx.x) * 4; i < n; i += kThreads * 4) {
+    const float4 v = __ldcg(reinterpret_cast<const float4*>(x + i));
+    const float a = v.x * scale, b = v.y * scale, c = v.z * scale, d = v.w * scale;
+    ss = fmaf(a, a, ss), ss = fmaf(b, b, ss), ss = fmaf(c, c, ss), ss = fmaf(d, d, ss);
+  }
+  return block_sum(ss, scratch);
+}
+
+__device__ inline float activate(int act, float x) {
+  if (act == 1) return x / (1.0f + expf(-x));
+  return x * 0.5f * (1.0f + tanhf(0.797884583f * (x + 0.044715f * x * x * x)));
+}
+#endif
+
+const char* embed(Context*, const EmbedOp&);
+const char* row(Context*, const RowOp&);
+const char* linear(Context*, const LinearOp&);
+const char* gemm(Context*, const LinearOp&);
+const char* to_half(Context*, const HalfOp&);
+const char* heads(Context*, const HeadsOp&);
+const char* attention(Context*, const AttentionOp&);
+const char* glu(Context*, const GluOp&);
+
+}  // namespace plumb::cuda

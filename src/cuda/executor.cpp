@@ -1,0 +1,292 @@
+#include "cuda/executor.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "base/error.h"
+#include "base/math.h"
+#include "program/ops.h"
+
+namespace plumb::cuda {
+namespace {
+
+constexpr int kChunk = 256;
+constexpr int64_t kPartialBytes = int64_t(256) << 20;  // at most, of attention's chunks, beyond one token
+
+int act_code(Act act) { return act == Act::silu ? 1 : 2; }
+
+}  // namespace
+
+Executor::Executor(const Plan& plan, const SequenceState& state)
+    : plan_(plan), p_(*plan.program), state_(state), api_(state.api) {
+  arena_ = DeviceBuffer(api_, state.context, plan.arena_bytes, "activations");
+  ids_ = DeviceBuffer(api_, state.context, 12 * int64_t(plan.max_tokens), "token ids");
+  if (plan.max_tokens == 1) find_joined_norms();
+  make_rope_tables();
+  make_scratch();
+}
+
+Executor::~Executor() {
+  for (const auto& [chunks, graph] : graphs_) api_.drop(state_.context, graph);
+}
+
+float* Executor::at(Value v) const {
+  const int64_t offset = v < 0 ? -1 : plan_.places[size_t(v)].f32;
+  return offset < 0 ? nullptr : reinterpret_cast<float*>(arena_.data() + offset);
+}
+
+// A plain norm whose output only matrices read.
+void Executor::find_joined_norms() {
+  for (const Step& s : plan_.steps) {
+    const auto* r = std::get_if<RowStep>(&s.what);
+    if (r && r->norm >= 0 && r->post < 0 && r->residual < 0 && r->sum < 0 && r->scale == 1 &&
+        p_.shape(r->out).heads == 1) {
+      joined_[r->out] = r;
+    }
+  }
+  for (const Step& s : plan_.steps) {
+    if (const auto* l = std::get_if<LinearStep>(&s.what)) {
+      joined_.erase(l->residual);
+      continue;
+    }
+    for (Value v : s.values) {
+      for (Value in : p_.nodes[size_t(v)].in) joined_.erase(in);
+    }
+  }
+  joined_.erase(p_.output);
+}
+
+void Executor::make_rope_tables() {
+  tables_.resize(plan_.tables.size());
+  for (const Step& s : plan_.steps) {
+    const auto* t = std::get_if<RopeTableStep>(&s.what);
+    if (!t) continue;
+    const Rope& rope = t->rope;
+    const int half = rope.dims / 2;
+    std::vector<float> factors(size_t(half), 1.0f), table(size_t(state_.n_ctx) * size_t(rope.dims));
+    if (rope.factors >= 0) {
+      const WeightRef& w = p_.weights[size_t(rope.factors)];
+      decode(w.format, w.data, half, factors.data());
+    }
+    for (int i = 0; i < half; ++i) {
+      const ops::Turn turn = ops::rope_turn(rope, double(factors[size_t(i)]), 1, i);
+      for (int64_t pos = 0; pos < state_.n_ctx; ++pos) {
+        double sine = 0, cosine = 0;
+        sine_cosine(double(pos) * turn.angle, &sine, &cosine);
+        table[size_t(pos * rope.dims + i)] = float(cosine * turn.magnitude);
+        table[size_t(pos * rope.dims + half + i)] = float(sine * turn.magnitude);
+      }
+    }
+    const int64_t bytes = int64_t(table.size()) * 4;
+    DeviceBuffer& b = tables_[size_t(t->table)] =
+        DeviceBuffer(api_, state_.context, bytes, "rotary positions");
+    cuda::check(api_.upload(state_.context, b.data(), table.data(), bytes), "copy rotary positions");
+  }
+}
+
+int Executor::attention_tokens(int heads, int dim, int chunks) const {
+  const int64_t each = int64_t(heads) * chunks * (dim + 2) * 4;
+  return int(std::clamp<int64_t>(kPartialBytes / each, 1, plan_.max_tokens));
+}
+
+void Executor::make_scratch() {
+  int64_t columns = 0, glu_floats = 0, partial = 0, counters = 0;
+  const int64_t n = plan_.max_tokens;
+  for (const Step& s : plan_.steps) {
+    if (const auto* l = std::get_if<LinearStep>(&s.what)) {
+      columns = std::max<int64_t>(columns, p_.shape(l->x).size());
+      if (l->glu >= 0) glu_floats = std::max(glu_floats, n * stride(l->glu));
+    }
+    if (const auto* a = std::get_if<AttentionStep>(&s.what)) {
+      const Shape q = p_.shape(a->q);
+      const int tokens = attention_tokens(q.heads, q.dim, max_chunks());
+      partial = std::max(partial, int64_t(tokens) * q.heads * max_chunks() * (q.dim + 2) * 4);
+      counters = std::max<int64_t>(counters, n * q.heads * 4);
+    }
+  }
+  if (n > 1) {
+    x16_ = DeviceBuffer(api_, state_.context, n * columns * 2, "f16 activations");
+    x16_scale_ = DeviceBuffer(api_, state_.context, n * 4, "f16 activations");
+  }
+  gate_ = DeviceBuffer(api_, state_.context, glu_floats * 4, "activations");
+  up_ = DeviceBuffer(api_, state_.context, glu_floats * 4, "activations");
+  partial_ = DeviceBuffer(api_, state_.context, partial, "attention");
+  counter_ = DeviceBuffer(api_, state_.context, counters, "attention");
+  if (counters > 0) cuda::check(api_.zero(state_.context, counter_.data(), counters), "clear memory");
+}
+
+void Executor::run(std::span<const int> tokens, int64_t first, bool want) {
+  const int n = int(tokens.size()), max = plan_.max_tokens;
+  PLUMB_CHECK(n >= 1 && n <= max && first + n <= state_.n_ctx);
+  std::vector<int> ids(size_t(3 * max));
+  for (int i = 0; i < n; ++i) ids[size_t(i)] = tokens[size_t(i)], ids[size_t(max + i)] = int(first) + i;
+  ids[size_t(2 * max)] = n - 1;
+  cuda::check(api_.upload(state_.context, ids_.data(), ids.data(), 12 * int64_t(max)), "copy token ids");
+  Call call{n, want ? 1 : 0, int((first + n + kChunk - 1) / kChunk)};
+  if (plan_.max_wanted == plan_.max_tokens) call.wanted = n;  // all rows
+  if (max > 1 || !want) return steps(call);
+  call.chunks = std::min(int(std::bit_ceil(unsigned(call.chunks))), max_chunks());
+  Graph*& graph = graphs_[call.chunks];
+  if (!graph) {
+    cuda::check(api_.begin(state_.context), "capture a graph");
+    steps(call);
+    cuda::check(api_.end(state_.context, &graph), "capture a graph");
+  }
+  cuda::check(api_.run(state_.context, graph), "run a graph");
+}
+
+void Executor::steps(const Call& call) {
+  for (const Step& s : plan_.steps) {
+    if (s.wanted && call.wanted == 0) continue;
+    error_ = nullptr;
+    std::visit([&](const auto& what) { (*this)(what, s, call); }, s.what);
+    check(error_, s);
+  }
+}
+
+void Executor::check(const char* error, const Step& step) const {
+  if (!error) return;
+  std::vector<std::string> names;
+  for (Value v : step.values) names.push_back(p_.nodes[size_t(v)].name);
+  cuda::check(error, fmt::format("launch {}", fmt::join(names, ", ")));
+}
+
+void Executor::operator()(const EmbedStep& s, const Step&, const Call& c) {
+  error_ = api_.embed(state_.context, {state_.weights.matrix(s.table), ids_.ints(), c.n, float(s.scale),
+                                       at(s.out), stride(s.out)});
+}
+
+void Executor::operator()(const RowStep& s, const Step& step, const Call& c) {
+  if (joined_.count(s.out)) return;
+  const Shape shape = p_.shape(s.out);
+  RowOp op{};
+  op.x = at(s.x), op.x_stride = stride(s.x), op.scale = float(s.scale);
+  op.post = state_.weights.vector(s.post), op.post_eps = s.post_eps;
+  op.residual = at(s.residual), op.residual_stride = stride(s.residual);
+  op.sum = at(s.sum), op.sum_stride = stride(s.sum);
+  op.norm = state_.weights.vector(s.norm), op.eps = s.eps;
+  op.out = at(s.out), op.out_stride = stride(s.out);
+  const bool gather = step.wanted && plan_.max_wanted != plan_.max_tokens;
+  op.rows = gather ? ids_.ints() + 2 * plan_.max_tokens : nullptr;
+  op.n = step.wanted ? c.wanted : c.n;
+  op.heads = s.norm >= 0 ? shape.heads : 1, op.dim = shape.size() / op.heads;
+  error_ = api_.row(state_.context, op);
+}
+
+bool Executor::one_kernel(const LinearStep& s) const {
+  return state_.weights.matrix(s.parts[0].w).format == state_.weights.matrix(s.parts[1].w).format;
+}
+
+void Executor::glu(Act act, const float* gate, const float* up, Value out, int n) {
+  error_ = api_.glu(state_.context, {gate, up, at(out), stride(out), act_code(act), n});
+}
+
+// Parts of one format beside each other share a launch, three at most.
+void Executor::one_token(const LinearStep& s, const LinearOp& base) {
+  const auto target = [&](size_t i) {
+    if (s.glu >= 0) return i == 0 ? gate_.floats() : up_.floats();
+    return at(s.sum >= 0 ? s.sum : s.parts[i].out);
+  };
+  LinearOp op = base;
+  if (s.glu >= 0 && one_kernel(s)) {
+    op.glu = act_code(s.act), op.parts = 2;
+    for (size_t i = 0; i < 2; ++i) {
+      op.w[i] = state_.weights.matrix(s.parts[i].w), op.bias[i] = state_.weights.vector(s.parts[i].bias);
+    }
+    op.y[0] = at(s.glu);
+    error_ = api_.linear(state_.context, op);
+    return;
+  }
+  for (size_t i = 0; i < s.parts.size() && !error_; ++i) {
+    op.w[op.parts] = state_.weights.matrix(s.parts[i].w),
+    op.bias[op.parts] = state_.weights.vector(s.parts[i].bias);
+    op.y[op.parts++] = target(i);
+    const bool more = i + 1 < s.parts.size() && op.parts < 3 &&
+                      state_.weights.matrix(s.parts[i + 1].w).format == op.w[0].format;
+    if (more) continue;
+    error_ = api_.linear(state_.context, op);
+    op.parts = 0;
+  }
+  if (s.glu >= 0 && !error_) glu(s.act, gate_.floats(), up_.floats(), s.glu, 1);
+}
+
+void Executor::many_tokens(const LinearStep& s, LinearOp op) {
+  const int columns = p_.shape(s.x).size();
+  op.x16 = reinterpret_cast<const uint16_t*>(x16_.data()), op.x16_scale = x16_scale_.floats();
+  error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()),
+                                      x16_scale_.floats(), op.n, columns});
+  for (size_t i = 0; i < s.parts.size() && !error_; ++i) {
+    const Value out = s.glu >= 0 ? s.glu : s.sum >= 0 ? s.sum : s.parts[i].out;
+    op.parts = 1, op.w[0] = state_.weights.matrix(s.parts[i].w),
+    op.bias[0] = state_.weights.vector(s.parts[i].bias);
+    op.y[0] = s.glu < 0 ? at(out) : i == 0 ? gate_.floats() : up_.floats(), op.y_stride[0] = stride(out);
+    error_ = api_.linear(state_.context, op);
+  }
+  if (s.glu >= 0 && !error_) glu(s.act, gate_.floats(), up_.floats(), s.glu, op.n);
+}
+
+void Executor::operator()(const LinearStep& s, const Step& step, const Call& c) {
+  LinearOp op{};
+  op.n = step.wanted ? c.wanted : c.n;
+  const auto norm = joined_.find(s.x);
+  const Value x = norm == joined_.end() ? s.x : norm->second->x;
+  op.x = at(x), op.x_stride = stride(x);
+  if (norm != joined_.end()) op.norm = state_.weights.vector(norm->second->norm), op.eps = norm->second->eps;
+  op.residual = at(s.residual), op.residual_stride = stride(s.residual);
+  // One token of a larger plan takes the matrix-vector kernels too: rows of the arena are the same.
+  op.n == 1 ? one_token(s, op) : many_tokens(s, op);
+}
+
+void Executor::operator()(const HeadsStep& s, const Step&, const Call& c) {
+  HeadsOp op{};
+  op.positions = ids_.ints() + plan_.max_tokens;
+  op.cache_f32 = state_.kv_f32, op.n = c.n;
+  PLUMB_CHECK(s.parts.size() <= 3);
+  for (const HeadsStep::Part& part : s.parts) {
+    const Shape shape = p_.shape(part.out);
+    const SequenceState::Layer& layer = state_.layers[size_t(s.layer)];
+    HeadsOp::Part& to = op.part[op.parts++];
+    to.x = at(part.x), to.x_stride = stride(part.x);
+    if (part.out != part.x) to.y = at(part.out), to.y_stride = stride(part.out);
+    to.norm = state_.weights.vector(part.norm), to.eps = part.eps;
+    if (part.table >= 0) to.table = tables_[size_t(part.table)].floats();
+    if (part.store != HeadsStep::Store::none)
+      to.cache = (part.store == HeadsStep::Store::k ? layer.k : layer.v).data();
+    to.pairs = part.style == RopeStyle::pairs, to.dims = part.dims, to.heads = shape.heads,
+    to.dim = shape.dim;
+  }
+  error_ = api_.heads(state_.context, op);
+}
+
+void Executor::operator()(const AttentionStep& s, const Step&, const Call& c) {
+  const Shape q = p_.shape(s.q), k = p_.shape(s.k);
+  const SequenceState::Layer& layer = state_.layers[size_t(s.attention.layer)];
+  const int most = attention_tokens(q.heads, q.dim, c.chunks);
+  for (int t = 0; t < c.n && !error_; t += most) {
+    AttentionOp op{};
+    op.q = at(s.q) + t * stride(s.q), op.q_stride = stride(s.q);
+    op.k = layer.k.data(), op.v = layer.v.data(), op.positions = ids_.ints() + plan_.max_tokens + t;
+    op.out = at(s.out) + t * stride(s.out), op.out_stride = stride(s.out);
+    op.partial = partial_.floats(), op.counter = reinterpret_cast<unsigned*>(counter_.data());
+    op.scale = float(s.attention.scale), op.cache_f32 = state_.kv_f32, op.window = s.attention.window;
+    op.heads = q.heads, op.kv_heads = k.heads, op.dim = q.dim, op.n = std::min(most, c.n - t),
+    op.chunks = c.chunks;
+    error_ = api_.attention(state_.context, op);
+  }
+}
+
+void Executor::operator()(const GluStep& s, const Step&, const Call& c) {
+  glu(s.act, at(s.gate), at(s.up), s.out, c.n);
+}
+
+std::span<const float> Executor::rows(Value v, int rows) {
+  PLUMB_CHECK(at(v));
+  rows_.resize(size_t(rows * stride(v)));
+  cuda::check(api_.download(state_.context, rows_.data(), at(v), int64_t(rows_.size()) * 4), "run the model");
+  return rows_;
+}
+
+}  // namespace plumb::cuda

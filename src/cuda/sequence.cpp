@@ -1,0 +1,142 @@
+// One sequence of a model on one device: opens it, loads the weights, keeps a plan for one token and one for
+// many.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "cuda/backend.h"
+#include "cuda/executor.h"
+
+namespace plumb {
+namespace {
+
+const cuda::Api& library(const CudaOptions& options) {
+  if (options.api) return *options.api;
+  std::string why;
+  const cuda::Api* api = cuda::find_library(&why);
+  if (api) return *api;
+  throw Error(
+      {.code = "usage.backend", .expected = "one of the available backends: cpu", .found = "cuda: " + why});
+}
+
+struct Device {
+  Device(const cuda::Api& api_, int index) : api(api_) {
+    int count = 0;
+    cuda::check(api.count(&count), "count CUDA devices");
+    if (index < 0 || index >= count) {
+      throw Error({.code = "usage.device",
+                   .expected = fmt::format("a device from 0 to {}", count - 1),
+                   .found = std::to_string(index),
+                   .where = {.key = "--device"}});
+    }
+    cuda::check(api.open(index, &context, &info), fmt::format("open CUDA device {}", index));
+    if (info.major * 10 + info.minor < 90) {
+      api.close(context);
+      throw Error({.code = "usage.device",
+                   .expected = "a device of compute capability 9.0 or later",
+                   .found = fmt::format("{} with {}.{}", info.name, info.major, info.minor),
+                   .where = {.key = "--device"}});
+    }
+  }
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+  ~Device() { api.close(context); }
+  const cuda::Api& api;
+  cuda::Context* context = nullptr;
+  cuda::DeviceInfo info = {};
+};
+
+std::vector<cuda::SequenceState::Layer> make_cache(const Program& p, const Device& device,
+                                                   const CudaOptions& options) {
+  std::vector<cuda::SequenceState::Layer> layers;
+  for (const Node& n : p.nodes) {
+    const auto* a = std::get_if<Attention>(&n.op);
+    if (!a) continue;
+    layers.resize(std::max(layers.size(), size_t(a->layer) + 1));
+    const int64_t bytes = options.n_ctx * p.shape(n.in[1]).size() * (options.kv_f32 ? 4 : 2);
+    auto& layer = layers[size_t(a->layer)];
+    const std::string purpose = fmt::format("keys and values of {} tokens", options.n_ctx);
+    layer.k = cuda::DeviceBuffer(device.api, device.context, bytes, purpose);
+    layer.v = cuda::DeviceBuffer(device.api, device.context, bytes, purpose);
+  }
+  return layers;
+}
+
+}  // namespace
+
+std::string cuda_missing() {
+  std::string why;
+  return cuda::find_library(&why) ? "" : why;
+}
+
+struct CudaSequence::State {
+  struct Planned {
+    Planned(const Program& program, const PlanOptions& options, const cuda::SequenceState& state)
+        : plan(make_plan(program, options)), executor(plan, state) {}
+    const Plan plan;
+    cuda::Executor executor;
+  };
+
+  State(const Program& program_, Pool& pool, const CudaOptions& options_, const Progress& progress)
+      : program(program_),
+        options(options_),
+        device((cuda::check_supported(program_), library(options_)), options_.device),
+        weights(program_, device.api, device.context, pool, progress),
+        sequence{device.api,     device.context,  weights,
+                 options_.n_ctx, options_.kv_f32, make_cache(program_, device, options_)} {}
+
+  Planned& planned(std::unique_ptr<Planned>& which, int tokens, std::set<Value> values) {
+    if (!which) {
+      const bool all = !values.empty();
+      which = std::make_unique<Planned>(program,
+                                        PlanOptions{.max_tokens = tokens,
+                                                    .all_rows = all,
+                                                    .fuse = options.fuse,
+                                                    .float_inputs = true,
+                                                    .observed = std::move(values)},
+                                        sequence);
+    }
+    return *which;
+  }
+
+  const Program& program;
+  CudaOptions options;
+  Device device;
+  cuda::Weights weights;
+  cuda::SequenceState sequence;
+  std::unique_ptr<Planned> one, many, observing;
+  Value observed = -1;
+};
+
+CudaSequence::CudaSequence(const Program& program, Pool& pool, const CudaOptions& options,
+                           const Progress& progress)
+    : state_(std::make_unique<State>(program, pool, options, progress)) {}
+
+CudaSequence::~CudaSequence() = default;
+
+std::span<const float> CudaSequence::decode(std::span<const int> tokens, int64_t first, bool want) {
+  State& s = *state_;
+  auto& planned = tokens.size() == 1 ? s.planned(s.one, 1, {}) : s.planned(s.many, s.options.max_tokens, {});
+  planned.executor.run(tokens, first, want);
+  if (!want) return {};
+  const std::span<const float> row =
+      planned.executor.rows(s.program.output, 1).first(size_t(s.program.shape(s.program.output).size()));
+  if (!std::all_of(row.begin(), row.end(), [](float x) { return std::isfinite(x); })) {
+    throw Error({.code = "numeric.nonfinite",
+                 .expected = "finite values",
+                 .found = fmt::format("infinity or NaN in the logits, tokens from position {}", first)});
+  }
+  return row;
+}
+
+std::span<const float> CudaSequence::observe(std::span<const int> tokens, int64_t first, Value value) {
+  State& s = *state_;
+  if (s.observed != value) s.observing.reset(), s.observed = value;
+  auto& planned = s.planned(s.observing, std::max(2, s.options.max_tokens), {value});
+  planned.executor.run(tokens, first, true);
+  return planned.executor.rows(value, int(tokens.size()));
+}
+
+}  // namespace plumb

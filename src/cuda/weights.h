@@ -1,0 +1,55 @@
+// The weights of a Program on a device: matrices repacked, vectors in f32.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "base/pool.h"
+#include "cuda/library.h"
+#include "cuda/repack.h"
+
+namespace plumb::cuda {
+
+/// Memory on the device; empty for 0 bytes.
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  /// Throws Error "memory.device" that says what the bytes are for.
+  DeviceBuffer(const Api& api, Context* context, int64_t bytes, const std::string& purpose);
+  DeviceBuffer(DeviceBuffer&& other) noexcept { swap(other); }
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~DeviceBuffer();
+
+  uint8_t* data() const { return static_cast<uint8_t*>(data_); }
+  float* floats() const { return static_cast<float*>(data_); }
+  int* ints() const { return static_cast<int*>(data_); }
+
+ private:
+  void swap(DeviceBuffer& other) noexcept;
+  const Api* api_ = nullptr;
+  Context* context_ = nullptr;
+  void* data_ = nullptr;
+};
+
+class Weights {
+ public:
+  Weights(const Program& program, const Api& api, Context* context, Pool& pool,
+          const std::function<void(double)>& progress);
+
+  const Matrix& matrix(Weight w) const { return matrices_[size_t(w)]; }
+  /// Null for w = -1.
+  const float* vector(Weight w) const { return w < 0 ? nullptr : vectors_[size_t(w)]; }
+
+ private:
+  void upload_matrix(const WeightRef& ref, const Matrix& to, Pool& pool);
+  const Api& api_;
+  Context* context_;
+  std::vector<Matrix> matrices_;       // by weight
+  std::vector<const float*> vectors_;  // by weight
+  std::vector<DeviceBuffer> buffers_;
+};
+
+}  // namespace plumb::cuda
