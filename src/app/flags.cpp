@@ -127,6 +127,9 @@ void ModelFlags::add(CLI::App* c) {
       ->capture_default_str();
   flag(c, "--device", device, "Number of the CUDA device")->capture_default_str();
   flag(c, "--isa", isa, "Instruction set: scalar, avx2, avx512; also PLUMB_ISA");
+  flag(c, "--act", act, "Rounding of activations on the CPU: 8 bits, 8 refined, 16")
+      ->check(CLI::IsMember({"8", "8r", "16"}))
+      ->capture_default_str();
   flag(c, "--no-fusion", no_fusion, "One step per operation; changes no bit");
 }
 
@@ -183,6 +186,7 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
                  .where = {.key = "--cache-type-v"}});
   }
   o.fuse = !no_fusion;
+  o.rounding = act == "16" ? Rounding::int16 : act == "8" ? Rounding::int8 : Rounding::refined;
   o.cancel = cancel;
   return o;
 }

@@ -3,6 +3,7 @@
 //
 #include "cpu/attention_impl.h"
 #include "cpu/linear/linear.h"
+#include "cpu/quantise_impl.h"
 #include "cpu/rows_impl.h"
 
 namespace plumb {

@@ -18,27 +18,6 @@ struct CpuExecutor::Bound : Steps {
 
 namespace {
 
-int64_t scratch_bytes(const Plan& plan) {
-  const Program& p = *plan.program;
-  int64_t most = 0;
-  for (const Step& s : plan.steps) {
-    int64_t need = 0;
-    if (const auto* l = std::get_if<LinearStep>(&s.what)) {
-      need = matmul_scratch_bytes(p.shape(l->x).size()) + 2 * Steps::work_floats(plan) * 4;
-    } else if (const auto* a = std::get_if<AttentionStep>(&s.what)) {
-      need = attention_scratch_bytes(p.shape(a->k).dim) +
-             int64_t(Steps::attention_tokens(p, *a)) * row_stride(p.shape(a->q).size()) * 4;
-    } else if (const auto* r = std::get_if<RowStep>(&s.what)) {
-      need = row_stride(p.shape(r->out).size()) * 4;
-    } else if (const auto* h = std::get_if<HeadsStep>(&s.what)) {
-      for (const HeadsStep::Part& part : h->parts)
-        need = std::max(need, row_stride(p.shape(part.out).size()) * 4);
-    }
-    most = std::max(most, need + 256);
-  }
-  return (most + 4095) / 4096 * 4096;
-}
-
 bool finite(std::span<const float> x) {
   uint32_t most = 0;  // of the bits without sign
   for (float v : x) most = std::max(most, std::bit_cast<uint32_t>(v) & 0x7fffffffu);
@@ -58,7 +37,8 @@ CpuExecutor::CpuExecutor(const Plan& plan, const CpuWeights& weights, Isa isa, P
     : bound_(std::make_unique<Bound>(plan, weights, kernels(isa), pool)) {
   Bound& b = *bound_;
   b.arena = Buffer(plan.arena_bytes);
-  b.scratch_stride = scratch_bytes(plan);
+  b.rounded = Buffer(Steps::rounded_bytes(plan));
+  b.scratch_stride = Steps::scratch_bytes(plan);
   b.scratch = Buffer(b.scratch_stride * pool.threads());
   b.frequencies.resize(plan.tables.size());
   for (const Step& s : plan.steps) {
@@ -77,7 +57,13 @@ void CpuExecutor::run(const Batch& batch) {
   b.batch = &batch;
   b.pool.run([&](int thread) {
     for (size_t i = 0; i < b.plan.steps.size(); ++i) {
-      const int units = b.units(i);
+      const int rows = b.rows_to_prepare(i), units = b.units(i);
+      if (rows > 0 && b.prepares_alone(i)) {
+        for (int row = 0; row < rows; ++row) b.prepare(i, row, thread);
+      } else if (rows > 0) {
+        for (int row; (row = b.pool.claim(rows)) >= 0;) b.prepare(i, row, thread);
+        b.pool.barrier();
+      }
       for (int unit; (unit = b.pool.claim(units)) >= 0;) b.run(i, unit, thread);
       b.pool.barrier();
     }
@@ -90,14 +76,14 @@ void CpuExecutor::run(const Batch& batch) {
   }
   // Products in f32 raise no flag: what they spoil shows in the logits.
   const Value output = b.plan.program->output;
-  for (size_t i = 0; b.plan.places[size_t(output)].f32 >= 0 && i < batch.wanted.size(); ++i) {
+  for (size_t i = 0; b.plan.places[size_t(output)] >= 0 && i < batch.wanted.size(); ++i) {
     if (!finite(row(output, int(i)))) refuse(b.plan.program->nodes[size_t(output)].name, batch);
   }
 }
 
 std::span<const float> CpuExecutor::row(Value v, int i) const {
   const Bound& b = *bound_;
-  const int64_t at = b.plan.places[size_t(v)].f32;
+  const int64_t at = b.plan.places[size_t(v)];
   PLUMB_CHECK(at >= 0);
   const int size = b.plan.program->shape(v).size();
   return {reinterpret_cast<const float*>(b.arena.data() + at) + i * row_stride(size), size_t(size)};

@@ -14,22 +14,20 @@
 
 namespace plumb {
 
-/// A value of n rows in whichever forms are needed: f32 [n, stride], int8, or both; absent ones are null.
+/// A value of n rows in f32.
 struct Rows {
   float* f32 = nullptr;
   int64_t stride = 0;
-  X8 x8;
-  bool has_x8() const { return x8.high != nullptr; }
 };
 
-/// Set by any kernel that meets a value that is not finite where it must round it to int8.
+/// Set by any kernel that meets a value that is not finite where it must round it.
 using FaultFlag = std::atomic<bool>;
 
 // y [n, 16 * groups] = x W^T for `groups` groups of 16 rows from the first byte of `packed`.
 struct MatmulArgs {
   const uint8_t* packed;  // of the first group
   int64_t group_bytes;
-  int groups;
+  int groups;  // an even number
   int columns;
   int n;           // tokens
   X8 x8;           // or
@@ -55,7 +53,6 @@ struct RowArgs {
   float eps;
   Rows out;
   int heads, dim;  // each head is normalised by itself
-  FaultFlag* fault;
 };
 
 struct HeadArgs {
@@ -85,7 +82,7 @@ struct Kernels {
   Isa isa;
   /// By Format, for n tokens; null where the format has no kernel of its own and is decoded to f32 first.
   Matmul (*matmul)(Format format) noexcept;
-  void (*row)(const RowArgs&, int row_in, int row_out, int n_out) noexcept;
+  void (*row)(const RowArgs&, int row_in, int row_out) noexcept;
   void (*head)(const HeadArgs&) noexcept;
   void (*store_k)(const KvHead& kv, int pos, const float* k) noexcept;
   void (*store_v)(const KvHead& kv, int pos, const float* v) noexcept;
@@ -94,9 +91,8 @@ struct Kernels {
   void (*glu)(Act act, const float* gate, const float* up, float* y, int n) noexcept;
   /// y = a + b
   void (*add)(const float* a, const float* b, float* y, int n) noexcept;
-  /// Columns [32 * block, 32 * (block + blocks)) of token t of n, from x, which holds just these.
-  void (*quantise)(const float* x, const X8& out, int columns, int n, int t, int block, int blocks,
-                   FaultFlag* fault) noexcept;
+  /// Row t of n, from x [columns].
+  void (*quantise)(const float* x, const X8& out, int columns, int n, int t, FaultFlag* fault) noexcept;
 };
 
 const Kernels& scalar_kernels();
@@ -106,9 +102,10 @@ const Kernels& avx512_kernels();
 #endif
 const Kernels& kernels(Isa isa);
 
-/// Bytes of scratch that a matmul of that many columns may use: 32 rows of codes, scales and mins.
+/// Bytes of scratch that a matmul of that many columns may use: 32 rows of codes, scales and mins, or of
+/// floats.
 inline int64_t matmul_scratch_bytes(int64_t columns) {
-  return 32 * columns + 2 * 32 * (columns / 16 + 2) * 4 + 16 * columns * 4 + 256;
+  return 32 * columns + 2 * 32 * (columns / 16 + 2) * 4 + 32 * columns * 4 + 256;
 }
 
 /// Bytes of scratch of an attention call: scores and two outputs for up to 8 rows.

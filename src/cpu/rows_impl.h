@@ -1,4 +1,4 @@
-// Operations on rows and heads, for every instruction set V: norms, rope, activations, quantisation.
+// Operations on rows and heads, for every instruction set V: norms, rope, activations.
 #pragma once
 
 #include <cmath>
@@ -8,52 +8,6 @@
 
 namespace plumb {
 namespace {
-
-/// One group of 16: q = 254 high + low into both planes, 4 codes at a time.
-template <class V>
-void store_codes(typename V::I q, int8_t* high, int8_t* low, int64_t step) {
-  const typename V::I h = V::to_int(V::mul(V::to_float(q), V::set1(1.0f / kPlaneBase)));
-  const typename V::I rest =
-      V::subi(q, V::subi(V::template shl32<8>(h), V::template shl32<1>(h)));  // q - 254 h
-  int8_t codes[16];
-  V::store_i8(codes, h);
-  for (int g = 0; g < 4; ++g) std::memcpy(high + g * step, codes + 4 * g, 4);
-  V::store_i8(codes, rest);
-  for (int g = 0; g < 4; ++g) std::memcpy(low + g * step, codes + 4 * g, 4);
-}
-
-/// A = max |x| over 32 elements; all zero below 2^-100; else s = A / 32384, r = 32384 / A, q = nearest even
-/// of x r.
-template <class V>
-void quantise(const float* x, const X8& out, int columns, int n, int t, int block, int blocks,
-              FaultFlag* fault) noexcept {
-  const TokenTile tile = token_tile_of(n, t);
-  const int j = t - tile.first, stride = tile.count;
-  const int64_t at = int64_t(tile.first) * columns + j * 4, step = stride * 4;
-  float* scales = out.scales + int64_t(tile.first) * (columns / 32) + j;
-  int32_t* sums = out.sums + int64_t(tile.first) * (columns / 16) + j;
-  for (int b = block; b < block + blocks; ++b, x += 32) {
-    const typename V::F x0 = V::load(x), x1 = V::load(x + 16);
-    const typename V::I magnitude = V::set1i(0x7fffffff);
-    const int32_t bits =
-        V::max_lane(V::maxi(V::andi(V::bits(x0), magnitude), V::andi(V::bits(x1), magnitude)));
-    float largest;
-    std::memcpy(&largest, &bits, 4);
-    float s = 0, r = 0;
-    typename V::I q0 = V::set1i(0), q1 = q0;
-    if (bits >= 0x7f800000) {
-      fault->store(true, std::memory_order_relaxed);
-    } else if (largest >= 0x1p-100f) {
-      s = largest / kLargestCode, r = kLargestCode / largest;
-      q0 = V::to_int(V::mul(x0, V::set1(r))), q1 = V::to_int(V::mul(x1, V::set1(r)));
-    }
-    const int64_t here = at + b * 8 * step;
-    store_codes<V>(q0, out.high + here, out.low + here, step);
-    store_codes<V>(q1, out.high + here + 4 * step, out.low + here + 4 * step, step);
-    scales[b * stride] = s;
-    sums[2 * b * stride] = V::sum(q0), sums[(2 * b + 1) * stride] = V::sum(q1);
-  }
-}
 
 /// y = x r g with r = 1 / sqrt(mean(x^2) + eps).
 template <class V>
@@ -65,7 +19,7 @@ void rms_norm(const float* x, const float* g, int n, float eps, float* y) {
 }
 
 template <class V>
-void row(const RowArgs& a, int row_in, int row_out, int n_out) noexcept {
+void row(const RowArgs& a, int row_in, int row_out) noexcept {
   const int size = a.heads * a.dim;
   // Whatever form is wanted, the row passes through f32: the out buffer, the sum, or a few KB that stay in
   // L1.
@@ -87,7 +41,6 @@ void row(const RowArgs& a, int row_in, int row_out, int n_out) noexcept {
   } else if (x == a.x && x != out) {
     std::memcpy(out, x, size_t(size) * 4);
   }
-  if (a.out.has_x8()) quantise<V>(out, a.out.x8, size, n_out, row_out, 0, size / 32, a.fault);
 }
 
 /// y_a = x_a c - x_b s, y_b = x_a s + x_b c: a product and an fma each.

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
 
 #include "cpu/rope_table.h"
 #include "cpu/test_support.h"
@@ -12,84 +11,7 @@
 namespace plumb {
 namespace {
 
-using testing::Activations;
 using testing::Random;
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-// Runs quantise of n rows on one instruction set; true in `fault` when the flag was raised.
-void quantise_rows(Isa isa, const std::vector<float>& x, Activations& a, bool& fault) {
-  FaultFlag flag = false;
-  for (int t = 0; t < a.n; ++t) {
-    kernels(isa).quantise(&x[size_t(t) * a.columns], a.x8, a.columns, a.n, t, 0, a.columns / 32, &flag);
-  }
-  fault = flag;
-}
-
-TEST(Quantise, FollowsTheFormulaOnEveryIsaInTheLayoutOfX8) {
-  Random r(1);
-  for (int n : {1, 2, 5, 6, 7, 13, 31}) {
-    const int columns = 96;
-    std::vector<float> x;
-    for (int b = 0; b < n * 3; ++b) {
-      const float sizes[] = {0, 1e-38f, 0x1p-101f, 0x1p-99f, 1e-3f, 1, 1e5f, 1e37f};
-      for (float v : testing::normals(r, 32, sizes[testing::up_to(r, 7)])) x.push_back(v);
-    }
-    Activations expected(n, columns);
-    for (int t = 0; t < n; ++t) {
-      int codes[96];
-      float scales[3];
-      for (int b = 0; b < 3; ++b) {
-        float largest = 0;
-        for (int k = 0; k < 32; ++k)
-          largest = std::max(largest, std::fabs(x[size_t(t * columns + 32 * b + k)]));
-        const bool zero = largest < 0x1p-100f;
-        scales[b] = zero ? 0 : largest / kLargestCode;
-        const float inverse = zero ? 0 : kLargestCode / largest;
-        for (int k = 0; k < 32; ++k) {
-          codes[32 * b + k] = int(std::nearbyint(x[size_t(t * columns + 32 * b + k)] * inverse));
-        }
-      }
-      expected.set(t, codes, scales);
-    }
-    for (Isa isa : testing::isas()) {
-      Activations a(n, columns);
-      bool fault = false;
-      quantise_rows(isa, x, a, fault);
-      EXPECT_FALSE(fault);
-      EXPECT_EQ(a.memory, expected.memory) << name(isa) << " n=" << n;
-    }
-  }
-}
-
-TEST(Quantise, RoundsTiesToEven) {
-  std::vector<float> x(32);
-  x[0] = 32384, x[1] = 0.5f, x[2] = 1.5f, x[3] = -2.5f, x[4] = -3.5f, x[5] = -32382.5f;
-  for (Isa isa : testing::isas()) {
-    Activations a(1, 32);
-    bool fault = false;
-    quantise_rows(isa, x, a, fault);
-    const int expected[6] = {32384, 0, 2, -2, -4, -32382};
-    for (int k = 0; k < 6; ++k) EXPECT_EQ(a.code(0, k), expected[k]) << name(isa);
-  }
-}
-
-TEST(Quantise, RaisesTheFlagForWhatIsNotFiniteAndLeavesNeighboursAlone) {
-  for (float bad : {kInfinity, -kInfinity, std::nanf(""), -std::nanf("")}) {
-    for (int at : {0, 15, 16, 31, 63}) {
-      std::vector<float> x(96, 1.0f);
-      x[size_t(at)] = bad;
-      for (Isa isa : testing::isas()) {
-        Activations a(1, 96);
-        bool fault = false;
-        quantise_rows(isa, x, a, fault);
-        EXPECT_TRUE(fault) << name(isa) << " " << bad << " at " << at;
-        EXPECT_EQ(a.code(0, at), 0);
-        EXPECT_EQ(a.code(0, 95), kLargestCode);
-      }
-    }
-  }
-}
 
 TEST(Rows, NormPostNormScaleAndResidualEqualOnEveryIsaAndObeyTheBound) {
   Random r(2);
@@ -101,13 +23,11 @@ TEST(Rows, NormPostNormScaleAndResidualEqualOnEveryIsaAndObeyTheBound) {
     std::vector<float> first;
     for (Isa isa : testing::isas()) {
       std::vector<float> sum(size_t(size), 0), out(size_t(size), 0);
-      FaultFlag flag = false;
       RowArgs a{};
       a.x = x.data(), a.scale = 0.5, a.post = post.data(), a.post_eps = 1e-5f, a.residual = residual.data();
       a.sum = sum.data(), a.norm = norm.data(), a.eps = 1e-6f, a.out.f32 = out.data(), a.heads = 1,
       a.dim = size;
-      a.fault = &flag;
-      kernels(isa).row(a, 0, 0, 1);
+      kernels(isa).row(a, 0, 0);
       std::vector<double> y(x.begin(), x.end()), g(post.begin(), post.end());
       for (double& v : y) v *= 0.5;
       ops::rms_norm(y.data(), g.data(), size, double(1e-5f), y.data());
@@ -132,10 +52,9 @@ TEST(Rows, ARowWithNothingToDoIsCopied) {
   const std::vector<float> x = {1, 2, 3, 4};
   for (Isa isa : testing::isas()) {
     std::vector<float> out(4, 9);
-    FaultFlag flag = false;
     RowArgs a{};
-    a.x = x.data(), a.scale = 1, a.out.f32 = out.data(), a.heads = 1, a.dim = 4, a.fault = &flag;
-    kernels(isa).row(a, 0, 0, 1);
+    a.x = x.data(), a.scale = 1, a.out.f32 = out.data(), a.heads = 1, a.dim = 4;
+    kernels(isa).row(a, 0, 0);
     EXPECT_EQ(out, x);
   }
 }

@@ -13,22 +13,33 @@ struct Overload : F... {
   using F::operator()...;
 };
 
-int groups_of(const WeightRef& w) { return int((w.rows + 31) / 32 * 2); }  // of 16 rows, in pairs
-
 }  // namespace
 
-Rows Steps::rows(Value v, bool wanted) const {
-  Rows r;
-  const Placement& at = plan.places[size_t(v)];
-  const int size = p.shape(v).size();
-  r.stride = row_stride(size);
-  if (at.f32 >= 0) r.f32 = reinterpret_cast<float*>(arena.data() + at.f32);
-  if (at.x8 >= 0) r.x8 = X8(arena.data() + at.x8, wanted ? plan.max_wanted : plan.max_tokens, size);
-  return r;
+Rows Steps::rows(Value v) const {
+  const int64_t at = plan.places[size_t(v)];
+  return {at < 0 ? nullptr : reinterpret_cast<float*>(arena.data() + at), row_stride(p.shape(v).size())};
 }
 
-const float* Steps::f32(Value v) const {
-  return v < 0 ? nullptr : reinterpret_cast<const float*>(arena.data() + plan.places[size_t(v)].f32);
+const float* Steps::f32(Value v) const { return v < 0 ? nullptr : rows(v).f32; }
+
+int64_t Steps::scratch_bytes(const Plan& plan) {
+  const Program& p = *plan.program;
+  int64_t most = 0;
+  for (const Step& s : plan.steps) {
+    int64_t need = 0;
+    if (const auto* l = std::get_if<LinearStep>(&s.what)) {
+      need = linear_scratch(plan, *l).end;
+    } else if (const auto* a = std::get_if<AttentionStep>(&s.what)) {
+      need = attention_scratch_bytes(p.shape(a->k).dim);
+    } else if (const auto* r = std::get_if<RowStep>(&s.what)) {
+      need = row_stride(p.shape(r->out).size()) * 4;
+    } else if (const auto* h = std::get_if<HeadsStep>(&s.what)) {
+      for (const HeadsStep::Part& part : h->parts)
+        need = std::max(need, row_stride(p.shape(part.out).size()) * 4);
+    }
+    most = std::max(most, need + 256);
+  }
+  return (most + 4095) / 4096 * 4096;
 }
 
 int Steps::attention_tokens(const Program& p, const AttentionStep& s) {
@@ -51,7 +62,7 @@ int Steps::count(const Step& step) const {
                           const int per_unit = unit_groups(s, step.wanted);
                           int units = 0;
                           for (const LinearStep::Part& part : s.parts) {
-                            const int groups = groups_of(p.weights[size_t(part.w)]);
+                            const int groups = groups_of(part);
                             units += (groups + per_unit - 1) / per_unit;
                             if (s.glu >= 0) break;  // both parts of a unit at once
                           }
@@ -66,11 +77,9 @@ int Steps::count(const Step& step) const {
                     step.what);
 }
 
-int Steps::units(size_t i) const { return count(plan.steps[i]); }
-
 void Steps::run(size_t i, int unit, int thread) {
   const Step& step = plan.steps[i];
-  const Unit u{i, unit, scratch.data() + thread * scratch_stride, step.wanted};
+  const Unit u{i, unit, thread, scratch.data() + thread * scratch_stride, step.wanted};
   std::visit([&](const auto& s) { (*this)(s, u); }, step.what);
 }
 
@@ -82,7 +91,7 @@ void Steps::operator()(const RopeTableStep& s, const Unit& u) {
 
 void Steps::operator()(const EmbedStep& s, const Unit& u) {
   const WeightRef& w = p.weights[size_t(s.table)];
-  const Rows out = rows(s.out, false);
+  const Rows out = rows(s.out);
   float* y = out.f32 + u.index * out.stride;
   decode(w.format, w.data + batch->tokens[size_t(u.index)] * row_bytes(w.format, w.columns), w.columns, y);
   if (s.scale == 1) return;
@@ -90,22 +99,24 @@ void Steps::operator()(const EmbedStep& s, const Unit& u) {
   for (int64_t i = 0; i < w.columns; ++i) y[i] *= scale;
 }
 
-void Steps::operator()(const RowStep& s, const Unit& u) {
+RowArgs Steps::row_args(const RowStep& s) const {
   const Shape shape = p.shape(s.out);
   RowArgs a{};
   a.x = f32(s.x), a.x_stride = stride(s.x), a.scale = s.scale;
   a.post = weights.vector(s.post), a.post_eps = s.post_eps;
   a.residual = f32(s.residual), a.residual_stride = stride(s.residual);
-  if (s.sum >= 0 && plan.places[size_t(s.sum)].f32 >= 0)
-    a.sum = rows(s.sum, u.wanted).f32, a.sum_stride = stride(s.sum);
+  if (s.sum >= 0) a.sum = rows(s.sum).f32, a.sum_stride = stride(s.sum);
   a.norm = weights.vector(s.norm), a.eps = s.eps;
-  a.out = rows(s.out, u.wanted);
-  if (!a.out.f32) a.out.f32 = reinterpret_cast<float*>(u.scratch), a.out.stride = 0;
+  a.out = rows(s.out);
   // A value with heads is normalised head by head; a plain row has one.
   a.heads = s.norm >= 0 ? shape.heads : 1, a.dim = shape.size() / a.heads;
-  a.fault = &faults[u.step];
-  const int row_in = u.wanted ? batch->wanted[size_t(u.index)] : u.index;
-  k.row(a, row_in, u.index, n(u.wanted));
+  return a;
+}
+
+void Steps::operator()(const RowStep& s, const Unit& u) {
+  RowArgs a = row_args(s);
+  if (!a.out.f32) a.out = {reinterpret_cast<float*>(u.scratch), 0};
+  k.row(a, u.wanted ? batch->wanted[size_t(u.index)] : u.index, u.index);
 }
 
 void Steps::operator()(const HeadsStep& s, const Unit& u) {
@@ -116,7 +127,7 @@ void Steps::operator()(const HeadsStep& s, const Unit& u) {
     const float* y = x;
     if (part.out != part.x) {
       HeadArgs a{};
-      const Rows out = rows(part.out, false);
+      const Rows out = rows(part.out);
       a.x = x, a.y = out.f32 ? out.f32 + u.index * out.stride : reinterpret_cast<float*>(u.scratch);
       a.norm = weights.vector(part.norm), a.eps = part.eps;
       if (part.table >= 0) {
@@ -154,33 +165,18 @@ void Steps::operator()(const AttentionStep& s, const Unit& u) {
   const int tile = attention_tokens(p, s), kv_head = u.index % kv.heads, first = u.index / kv.heads * tile;
   const int last = std::min(first + tile, n(false)), width = q.heads / kv.heads * q.dim,
             column = kv_head * width;
-  const Rows out = rows(s.out, false);
-  // Where only int8 is needed, the heads pass through scratch.
-  float* y = out.f32 ? out.f32 + first * out.stride + column
-                     : reinterpret_cast<float*>(u.scratch + attention_scratch_bytes(kv.dim));
-  const int64_t y_stride = out.f32 ? out.stride : width;
+  const Rows out = rows(s.out);
   for (int t = first; t < last;) {  // consecutive tokens of one sequence at a time
     int end = t + 1;
     while (end < last && batch->caches[size_t(end)] == batch->caches[size_t(t)]) ++end;
-    attend(s, u, kv_head, t, end - t, y + (t - first) * y_stride, y_stride);
+    attend(s, u, kv_head, t, end - t, out.f32 + t * out.stride + column, out.stride);
     t = end;
-  }
-  if (!out.has_x8() || !s.writes_x8(p)) return;
-  for (int t = first; t < last; ++t) {
-    k.quantise(y + (t - first) * y_stride, out.x8, q.size(), n(false), t, column / 32, width / 32,
-               &faults[u.step]);
   }
 }
 
 void Steps::operator()(const GluStep& s, const Unit& u) {
   const int64_t at = u.index * stride(s.out);
-  k.glu(s.act, f32(s.gate) + at, f32(s.up) + at, rows(s.out, false).f32 + at, int(stride(s.out)));
-}
-
-void Steps::operator()(const QuantiseStep& s, const Unit& u) {
-  const int size = p.shape(s.x).size();
-  const Rows r = rows(s.x, u.wanted);
-  k.quantise(r.f32 + u.index * r.stride, r.x8, size, n(u.wanted), u.index, 0, size / 32, &faults[u.step]);
+  k.glu(s.act, f32(s.gate) + at, f32(s.up) + at, rows(s.out).f32 + at, int(stride(s.out)));
 }
 
 }  // namespace plumb

@@ -12,17 +12,31 @@ struct Steps {
   static constexpr int kUnitRows =
       512;  // at most, of a matrix, for up to kTokenTile tokens; 32 rows for more
 
+  /// Up to so many rows every thread prepares the input of a matrix for itself, which takes less than a
+  /// barrier.
+  static constexpr int kFewRows = 4;
+
   /// Floats of one result of a unit in scratch.
   static int64_t work_floats(const Plan& plan) {
     return std::max(kTokenTile * kUnitRows, plan.max_tokens * 32);
   }
 
+  /// Bytes of a thread's scratch, and of the rounded input that threads share, for the largest step.
+  static int64_t scratch_bytes(const Plan& plan);
+  static int64_t rounded_bytes(const Plan& plan);
+
   Steps(const Plan& plan_, const CpuWeights& weights_, const Kernels& kernels_, Pool& pool_)
       : plan(plan_), p(*plan_.program), weights(weights_), k(kernels_), pool(pool_) {}
 
   /// Units of work of step i for the current batch; from shapes only.
-  int units(size_t i) const;
+  int units(size_t i) const { return count(plan.steps[i]); }
   void run(size_t i, int unit, int thread);
+
+  /// Rows of the input that step i prepares before its units; 0: none. Either every thread prepares all of
+  /// them for itself, or the threads share them and wait for each other.
+  int rows_to_prepare(size_t i) const;
+  bool prepares_alone(size_t i) const { return rows_to_prepare(i) <= kFewRows; }
+  void prepare(size_t i, int row, int thread);
 
   /// Tokens that one attention unit takes: as many as fill the kernel's rows.
   static int attention_tokens(const Program& p, const AttentionStep& s);
@@ -33,7 +47,7 @@ struct Steps {
   const Kernels& k;
   Pool& pool;
   const Batch* batch = nullptr;
-  Buffer arena, scratch;
+  Buffer arena, scratch, rounded;
   int64_t scratch_stride = 0;
   std::vector<RopeFrequencies> frequencies;
   std::unique_ptr<FaultFlag[]> faults;  // by step
@@ -42,15 +56,25 @@ struct Steps {
   struct Unit {  // what a step's function needs to know besides its own fields
     size_t step;
     int index;
+    int thread;
     uint8_t* scratch;
     bool wanted;
   };
   int n(bool wanted) const { return int(wanted ? batch->wanted.size() : batch->tokens.size()); }
-  Rows rows(Value v, bool wanted) const;
+  Rows rows(Value v) const;
   const float* f32(Value v) const;
   float* table(int t) const { return reinterpret_cast<float*>(arena.data() + plan.tables[size_t(t)]); }
   int64_t stride(Value v) const { return v < 0 ? 0 : row_stride(p.shape(v).size()); }
 
+  // A thread's scratch in a matrix step: [rounded rows][one row in f32][results][what the kernel needs].
+  struct LinearScratch {
+    int64_t row, work, kernel, end;
+  };
+  static LinearScratch linear_scratch(const Plan& plan, const LinearStep& s);
+  X8 rounded_input(const LinearStep& s, bool wanted, int thread) const;
+  RowArgs row_args(const RowStep& s) const;
+
+  int groups_of(const LinearStep::Part& part) const;  // of 16 rows, in pairs
   int unit_groups(const LinearStep& s, bool wanted) const;
   int count(const Step& step) const;
 
@@ -61,7 +85,6 @@ struct Steps {
   void operator()(const HeadsStep& s, const Unit& u);
   void operator()(const AttentionStep& s, const Unit& u);
   void operator()(const GluStep& s, const Unit& u);
-  void operator()(const QuantiseStep& s, const Unit& u);
 
   void matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, int first_group, int groups,
               float* y, int64_t y_stride);

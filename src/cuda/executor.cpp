@@ -34,7 +34,7 @@ Executor::~Executor() {
 }
 
 float* Executor::at(Value v) const {
-  const int64_t offset = v < 0 ? -1 : plan_.places[size_t(v)].f32;
+  const int64_t offset = v < 0 ? -1 : plan_.places[size_t(v)];
   return offset < 0 ? nullptr : reinterpret_cast<float*>(arena_.data() + offset);
 }
 

@@ -49,7 +49,6 @@ class Executor {
   void operator()(const HeadsStep& s, const Step&, const Call& c);
   void operator()(const AttentionStep& s, const Step&, const Call& c);
   void operator()(const GluStep& s, const Step&, const Call& c);
-  void operator()(const QuantiseStep&, const Step&, const Call&) {}
 
   void find_joined_norms();
   void make_rope_tables();

@@ -94,7 +94,7 @@ struct CudaSequence::State {
                                         PlanOptions{.max_tokens = tokens,
                                                     .all_rows = all,
                                                     .fuse = options.fuse,
-                                                    .float_inputs = true,
+                                                    .rows_apart = true,
                                                     .observed = std::move(values)},
                                         sequence);
     }

@@ -40,7 +40,9 @@ class CpuRunner : public Runner {
 
   std::span<const float> decode_piece(std::span<const int> tokens, bool last) override {
     if (!decode_.executor) {
-      decode_.plan = make_plan(model_.program(), {.max_tokens = options_.n_ubatch, .fuse = options_.fuse});
+      decode_.plan = make_plan(
+          model_.program(),
+          {.max_tokens = options_.n_ubatch, .fuse = options_.fuse, .rounding = options_.rounding});
       bind(decode_);
     }
     const int row = int(tokens.size()) - 1;
@@ -54,7 +56,7 @@ class CpuRunner : public Runner {
       observe_ = {};
       observe_.plan = make_plan(
           model_.program(),
-          {.max_tokens = observe_most_, .all_rows = true, .fuse = options_.fuse, .observed = {value}});
+          {.max_tokens = observe_most_, .all_rows = true, .fuse = options_.fuse, .rounding = options_.rounding, .observed = {value}});
       bind(observe_);
       observed_ = value;
     }

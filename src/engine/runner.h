@@ -9,6 +9,7 @@
 
 #include "cpu/kv_layout.h"
 #include "engine/model.h"
+#include "plan/plan.h"
 
 namespace plumb {
 
@@ -22,6 +23,7 @@ struct RunnerOptions {
   int n_ctx = 0;                   // 0: what the model was trained with
   int n_ubatch = 512;              // tokens per call, at most; never changes a bit
   KvType kv = KvType::f16;
+  Rounding rounding = Rounding::refined;  // of activations, on the CPU
   bool fuse = true;
   std::atomic<bool>* cancel = nullptr;  // asked between calls; then Error "run.cancelled"
 };

@@ -2,7 +2,6 @@
 #include "plan/plan.h"
 
 #include <algorithm>
-#include <array>
 
 #include "base/error.h"
 #include "plan/arena.h"
@@ -16,137 +15,117 @@ struct Overload : F... {
   using F::operator()...;
 };
 
-enum class Form { f32, x8 };
-struct Use {
-  Value v;
-  Form form;
-};
 struct Uses {
-  std::vector<Use> reads;
-  std::vector<Value> writes;   // in f32, where anybody needs that
-  std::vector<Value> writes8;  // may also be written as int8
-  std::vector<int> tables_read;
+  std::vector<Value> reads, writes;
 };
 
-Uses uses(const Program& p, const Step& step, bool float_inputs) {
+Uses uses(const Step& step) {
   Uses u;
   const auto read = [&](Value v) {
-    if (v >= 0) u.reads.push_back({v, Form::f32});
+    if (v >= 0) u.reads.push_back(v);
+  };
+  const auto row = [&](const RowStep& s) {
+    read(s.x), read(s.residual);
+    if (s.sum >= 0) u.writes.push_back(s.sum);
   };
   std::visit(Overload{
                  [&](const RopeTableStep&) {},
                  [&](const EmbedStep& s) { u.writes = {s.out}; },
-                 [&](const RowStep& s) {
-                   read(s.x), read(s.residual);
-                   u.writes = {s.out}, u.writes8 = {s.out};
-                   if (s.sum >= 0) u.writes.push_back(s.sum);
-                 },
+                 [&](const RowStep& s) { row(s), u.writes.push_back(s.out); },
                  [&](const LinearStep& s) {
+                   s.row ? row(*s.row) : read(s.x);
+                   read(s.residual);
+                   if (s.sum >= 0) u.writes.push_back(s.sum);
+                   if (s.glu >= 0) u.writes.push_back(s.glu);
                    for (const LinearStep::Part& part : s.parts) {
-                     const bool int8 = !float_inputs && quantised_input(p.weights[size_t(part.w)].format);
-                     const Form form = int8 ? Form::x8 : Form::f32;
-                     u.reads.push_back({s.x, form});
                      if (s.sum < 0 && s.glu < 0) u.writes.push_back(part.out);
                    }
-                   read(s.residual);
-                   if (s.sum >= 0) u.writes = {s.sum};
-                   if (s.glu >= 0) u.writes = {s.glu}, u.writes8 = {s.glu};
                  },
                  [&](const HeadsStep& s) {
                    for (const HeadsStep::Part& part : s.parts) {
                      read(part.x);
-                     if (part.table >= 0) u.tables_read.push_back(part.table);
                      if (part.out != part.x) u.writes.push_back(part.out);
                    }
                  },
-                 [&](const AttentionStep& s) {
-                   read(s.q);
-                   u.writes = {s.out};
-                   if (s.writes_x8(p)) u.writes8 = {s.out};
-                 },
+                 [&](const AttentionStep& s) { read(s.q), u.writes = {s.out}; },
                  [&](const GluStep& s) { read(s.gate), read(s.up), u.writes = {s.out}; },
-                 [&](const QuantiseStep& s) { read(s.x), u.writes8 = {s.x}; },
              },
              step.what);
   return u;
 }
 
-bool contains(const std::vector<Value>& list, Value v) {
-  return std::find(list.begin(), list.end(), v) != list.end();
+bool all_quantised(const Program& p, const LinearStep& s) {
+  return std::all_of(s.parts.begin(), s.parts.end(),
+                     [&](const auto& part) { return quantised_input(p.weights[size_t(part.w)].format); });
 }
 
-// Adds a QuantiseStep after each step whose value is needed as int8 but that cannot write it so.
-std::vector<Step> with_quantise(const Program& p, std::vector<Step> steps, bool float_inputs) {
-  std::vector<bool> need8(p.nodes.size());
-  for (const Step& s : steps) {
-    for (const Use& r : uses(p, s, float_inputs).reads) {
-      if (r.form == Form::x8) need8[size_t(r.v)] = true;
-    }
+// A row step whose output only the next step's matrices read, all of them in rounded form, joins that step.
+std::vector<Step> with_rows_joined(const Program& p, std::vector<Step> steps, const PlanOptions& options) {
+  std::vector<int> readers(p.nodes.size());
+  for (const Node& n : p.nodes) {
+    for (Value v : n.in) ++readers[size_t(v)];
   }
   std::vector<Step> out;
   for (Step& s : steps) {
-    const Uses u = uses(p, s, float_inputs);
-    out.push_back(std::move(s));
-    for (Value v : u.writes) {
-      if (!need8[size_t(v)] || contains(u.writes8, v)) continue;
-      Step q{QuantiseStep{v}, {}};
-      q.wanted = out.back().wanted;
-      out.push_back(std::move(q));
+    auto* linear = std::get_if<LinearStep>(&s.what);
+    const auto* row = linear && !out.empty() ? std::get_if<RowStep>(&out.back().what) : nullptr;
+    if (row && row->out == linear->x && (row->sum < 0 || row->sum != linear->residual) &&
+        out.back().wanted == s.wanted && readers[size_t(row->out)] == int(linear->parts.size()) &&
+        !options.observed.count(row->out) && p.shape(row->out).heads == 1 && all_quantised(p, *linear)) {
+      linear->row = *row;
+      s.values.insert(s.values.begin(), out.back().values.begin(), out.back().values.end());
+      out.pop_back();
     }
+    out.push_back(std::move(s));
   }
   return out;
+}
+
+void choose_rounding(const Program& p, Step& step, Rounding rounding) {
+  auto* s = std::get_if<LinearStep>(&step.what);
+  if (!s) return;
+  const bool output = s->parts[0].out == p.output;
+  s->rounding = rounding == Rounding::refined && output ? Rounding::int16 : rounding;
 }
 
 // Finds lifetimes and places all buffers.
 void lay_out(Plan& plan, int n_tables, const PlanOptions& options) {
   const Program& p = *plan.program;
-  struct Slot {
-    std::array<int, 2> buffer = {-1, -1};  // by form
-  };
-  std::vector<Slot> slots(p.nodes.size());
-  std::vector<int> table_buffer(size_t(n_tables), -1);
+  std::vector<int> buffer(p.nodes.size(), -1), table_buffer(size_t(n_tables), -1);
   std::vector<Lifetime> buffers;
   const int last_step = int(plan.steps.size()) - 1;
 
-  std::vector<std::array<int, 2>> last_read(p.nodes.size(), {-1, -1});
+  std::vector<int> last_read(p.nodes.size(), -1);
   for (int i = 0; i <= last_step; ++i) {
-    for (const Use& r : uses(p, plan.steps[size_t(i)], options.float_inputs).reads) {
-      last_read[size_t(r.v)][size_t(r.form)] = i;
-    }
+    for (Value v : uses(plan.steps[size_t(i)]).reads) last_read[size_t(v)] = i;
   }
   // A matrix may compute the norm before it from the norm's input.
-  for (int i = last_step; i >= 0 && options.float_inputs; --i) {
+  for (int i = last_step; i >= 0 && options.rows_apart; --i) {
     const auto* row = std::get_if<RowStep>(&plan.steps[size_t(i)].what);
-    if (row)
-      last_read[size_t(row->x)][0] = std::max(last_read[size_t(row->x)][0], last_read[size_t(row->out)][0]);
+    if (row) last_read[size_t(row->x)] = std::max(last_read[size_t(row->x)], last_read[size_t(row->out)]);
   }
-  for (Value v : options.observed) last_read[size_t(v)][0] = last_step + 1;
-  if (options.observed.empty()) last_read[size_t(p.output)][0] = last_step + 1;
+  for (Value v : options.observed) last_read[size_t(v)] = last_step + 1;
+  if (options.observed.empty()) last_read[size_t(p.output)] = last_step + 1;
 
-  const auto need = [&](Value v, Form form, int step, bool wanted) {
-    int last = last_read[size_t(v)][size_t(form)];
-    // A matrix writes all its parts, also those that nobody reads.
-    const auto* matrix = std::get_if<LinearStep>(&plan.steps[size_t(step)].what);
-    if (form == Form::f32 && matrix && matrix->glu < 0) last = std::max(last, step);
-    int& buffer = slots[size_t(v)].buffer[size_t(form)];
-    if (last < 0 || buffer >= 0) return;
-    const int64_t rows = wanted ? plan.max_wanted : plan.max_tokens, size = p.shape(v).size();
-    buffer = int(buffers.size());
-    buffers.push_back({step, last, form == Form::f32 ? rows * row_stride(size) * 4 : x8_bytes(rows, size)});
-  };
   for (int i = 0; i <= last_step; ++i) {
     const Step& s = plan.steps[size_t(i)];
-    const Uses u = uses(p, s, options.float_inputs);
-    for (Value v : u.writes) need(v, Form::f32, i, s.wanted);
-    for (Value v : u.writes8) need(v, Form::x8, i, s.wanted);
+    const int64_t rows = s.wanted ? plan.max_wanted : plan.max_tokens;
+    const auto* matrix = std::get_if<LinearStep>(&s.what);
+    for (Value v : uses(s).writes) {
+      // A matrix writes all its parts, also those that nobody reads.
+      const int last = std::max(last_read[size_t(v)], matrix && matrix->glu < 0 ? i : -1);
+      if (last < 0 || buffer[size_t(v)] >= 0) continue;
+      buffer[size_t(v)] = int(buffers.size());
+      buffers.push_back({i, last, rows * row_stride(p.shape(v).size()) * 4});
+    }
     if (const auto* t = std::get_if<RopeTableStep>(&s.what)) {
       table_buffer[size_t(t->table)] = int(buffers.size());
       buffers.push_back({i, last_step + 1, int64_t(plan.max_tokens) * t->rope.dims * 4});
     }
   }
   plan.arena_bytes = place(buffers);
-  const auto offset = [&](int buffer) { return buffer < 0 ? -1 : buffers[size_t(buffer)].offset; };
-  for (const Slot& s : slots) plan.places.push_back({offset(s.buffer[0]), offset(s.buffer[1])});
+  const auto offset = [&](int b) { return b < 0 ? -1 : buffers[size_t(b)].offset; };
+  for (int b : buffer) plan.places.push_back(offset(b));
   for (int b : table_buffer) plan.tables.push_back(offset(b));
 }
 
@@ -156,17 +135,19 @@ void set_cost(const Program& p, Step& step) {
   const auto weight = [&](Weight w) {
     if (w >= 0) step.weight_bytes += bytes(p.weights[size_t(w)]);
   };
+  const auto row = [&](const RowStep& s) {
+    weight(s.post), weight(s.norm);
+    step.flops +=
+        int64_t(p.shape(s.out).size()) * (4 * (s.post >= 0) + 4 * (s.norm >= 0) + (s.residual >= 0));
+  };
   std::visit(Overload{
                  [&](const EmbedStep& s) {
                    const WeightRef& w = p.weights[size_t(s.table)];
                    step.weight_bytes = row_bytes(w.format, w.columns);  // one row per token
                  },
-                 [&](const RowStep& s) {
-                   weight(s.post), weight(s.norm);
-                   step.flops = int64_t(p.shape(s.out).size()) *
-                                (4 * (s.post >= 0) + 4 * (s.norm >= 0) + (s.residual >= 0));
-                 },
+                 [&](const RowStep& s) { row(s); },
                  [&](const LinearStep& s) {
+                   if (s.row) row(*s.row);
                    for (const LinearStep::Part& part : s.parts) {
                      weight(part.w), weight(part.bias);
                      step.flops += 2 * p.weights[size_t(part.w)].rows * p.weights[size_t(part.w)].columns;
@@ -211,8 +192,10 @@ Plan make_plan(const Program& program, const PlanOptions& options) {
   plan.max_tokens = options.max_tokens;
   plan.max_wanted = options.all_rows ? options.max_tokens : options.max_wanted;
   int n_tables = 0;
-  plan.steps = with_quantise(program, fuse(program, options, &n_tables), options.float_inputs);
-  for (Step& s : plan.steps) set_cost(program, s);
+  plan.steps = fuse(program, options, &n_tables);
+  if (options.fuse && !options.rows_apart)
+    plan.steps = with_rows_joined(program, std::move(plan.steps), options);
+  for (Step& s : plan.steps) set_cost(program, s), choose_rounding(program, s, options.rounding);
   lay_out(plan, n_tables, options);
   return plan;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <variant>
@@ -13,8 +14,12 @@
 
 namespace plumb {
 
-/// Formats whose products run on int8 activations (docs/numerics.md); the others multiply in f32.
+/// Formats whose products run on integer activations (docs/numerics.md); the others multiply in f32.
 bool quantised_input(Format format);
+
+/// How such a matrix rounds what it multiplies: 8 bits per 32 columns; these with the four largest columns of
+/// every 128 refined; 16 bits.
+enum class Rounding { int8, refined, int16 };
 
 // Steps. Every Value is a node of the Program; -1 means none. `wanted` steps compute only the rows that the
 // batch wants.
@@ -47,14 +52,16 @@ struct RowStep {
   Value out;
 };
 
-/// Matrices that share one input. Then either nothing, or sum = residual + part 0, or out = act(part 0) *
-/// part 1.
+/// Matrices that share one input, which may be the output of a row step computed first. Then either nothing,
+/// or sum = residual + part 0, or out = act(part 0) * part 1.
 struct LinearStep {
   struct Part {
     Weight w, bias;
     Value out;
   };
   Value x;
+  std::optional<RowStep> row = {};  // gives x, which then has no buffer
+  Rounding rounding = Rounding::int8;
   std::vector<Part> parts;
   Value residual = -1;
   Value sum = -1;
@@ -84,9 +91,6 @@ struct AttentionStep {
   Attention attention;
   Value q, k;
   Value out;
-
-  /// Heads of whole blocks are rounded by the unit that computes them; others wait for a QuantiseStep.
-  bool writes_x8(const Program& p) const { return p.shape(k).dim % 32 == 0; }
 };
 
 struct GluStep {
@@ -94,31 +98,20 @@ struct GluStep {
   Value gate, up, out;
 };
 
-/// The int8 form of a value whose own step cannot write it.
-struct QuantiseStep {
-  Value x;
-};
-
 struct Step {
-  std::variant<RopeTableStep, EmbedStep, RowStep, LinearStep, HeadsStep, AttentionStep, GluStep, QuantiseStep>
-      what;
+  std::variant<RopeTableStep, EmbedStep, RowStep, LinearStep, HeadsStep, AttentionStep, GluStep> what;
   std::vector<Value> values;  // the nodes that it computes
   bool wanted = false;
   int64_t weight_bytes = 0;  // read once per call
   int64_t flops = 0;         // per token; attention: per token and visible key
 };
 
-/// Byte offsets in the arena, -1 where a form is not needed.
-struct Placement {
-  int64_t f32 = -1;  // [rows, stride] floats
-  int64_t x8 = -1;   // int8 codes, scales and sums of every row
-};
-
 struct Plan {
   const Program* program = nullptr;
   std::vector<Step> steps;
-  std::vector<Placement> places;  // by value
-  std::vector<int64_t> tables;    // arena offset of each RopeTableStep
+  std::vector<int64_t>
+      places;  // by value: arena offset of its rows [rows, stride] in f32, -1 where nobody reads them
+  std::vector<int64_t> tables;  // arena offset of each RopeTableStep
   int64_t arena_bytes = 0;
   int max_tokens = 0, max_wanted = 0;
 };
@@ -128,7 +121,8 @@ struct PlanOptions {
   int max_wanted = 1;     // rows of logits in one call
   bool all_rows = false;  // logits of every token; then max_wanted plays no part
   bool fuse = true;
-  bool float_inputs = false;  // all values in f32, none as int8; a norm's input lives as long as its output
+  Rounding rounding = Rounding::refined;  // the output matrix has 16 bits where the others are refined
+  bool rows_apart = false;  // no row step joins a matrix; a norm's input lives as long as its output
   std::set<Value> observed =
       {};  // kept in f32 for every token; when not empty, only they and what they need are computed
 };
@@ -141,10 +135,5 @@ std::string print(const Plan& plan);
 /// Floats from one row of a value to the next: its size rounded up to 32, so that kernels may write whole
 /// tiles.
 inline int64_t row_stride(int64_t size) { return (size + 31) / 32 * 32; }
-
-/// Bytes of the int8 form of `rows` rows: two planes of codes, a scale per 32 and a sum per 16 elements.
-inline int64_t x8_bytes(int64_t rows, int64_t size) {
-  return rows * (2 * size + size / 32 * 4 + size / 16 * 4);
-}
 
 }  // namespace plumb

@@ -66,7 +66,7 @@ std::vector<std::string> lines(const Plan& plan) {
   for (size_t at = 0; at < text.size();) {
     const size_t end = text.find('\n', at);
     std::string line = text.substr(at, end - at).substr(std::min<size_t>(31, end - at));
-    for (const char* drop : {"blk.0.", ":f32+x8", ":x8", ":-"}) {
+    for (const char* drop : {"blk.0.", ":-"}) {
       for (size_t i; (i = line.find(drop)) != std::string::npos;) line.erase(i, std::string(drop).size());
     }
     out.push_back(line);
@@ -106,12 +106,34 @@ TEST(Fusion, WithoutItEveryOperationIsAStepOfItsOwn) {
   for (size_t v = 0; v < steps.size(); ++v) EXPECT_EQ(steps[v], 1) << p.nodes[v].name;
 }
 
-TEST(Fusion, HeadsThatDoNotFillInt8BlocksAreQuantisedByAStepOfTheirOwn) {
-  const Lines l = lines(make_plan(block(Format::Q8_0, false), {}));  // heads of 16
-  EXPECT_EQ(std::count(l.begin(), l.end(), "quantise: attn"), 1);
-  EXPECT_EQ(std::count_if(l.begin(), l.end(), [](const std::string& s) { return s.starts_with("quantise"); }),
-            1)
-      << "norms and the gated unit write int8 themselves";
+TEST(Fusion, NormsJoinTheMatricesThatReadThemWhenTheseRoundTheirInput) {
+  const Lines expected = {"embed: token_embd",
+                          "rope_table:",
+                          "row+norm+linear*3: attn_norm attn_q attn_k attn_v",
+                          "heads: q_rope k_rope",
+                          "attention: attn",
+                          "linear+add: attn_output attn_out",
+                          "row+norm+linear*2+glu: ffn_norm ffn_gate ffn_up ffn_act",
+                          "linear+add: ffn_down ffn_out",
+                          "row+norm+linear (wanted rows): output_norm logits"};
+  const Program p = block(Format::Q8_0, false);
+  EXPECT_EQ(lines(make_plan(p, {})), expected);
+  const Lines observed = lines(make_plan(p, {.observed = {p.find("blk.0.ffn_norm"), p.output}}));
+  EXPECT_EQ(std::count(observed.begin(), observed.end(), "row+norm: ffn_norm"), 1) << "seen, so kept apart";
+  const Lines apart = lines(make_plan(p, {.rows_apart = true}));
+  EXPECT_EQ(std::count(apart.begin(), apart.end(), "row+norm: attn_norm"), 1);
+}
+
+TEST(Rounding, IsTheOneAskedForButFineForTheOutputMatrixWhereOthersAreRefined) {
+  const Program p = block(Format::Q8_0, false);
+  for (Rounding r : {Rounding::int8, Rounding::refined, Rounding::int16}) {
+    for (const Step& s : make_plan(p, {.rounding = r}).steps) {
+      const auto* l = std::get_if<LinearStep>(&s.what);
+      if (!l) continue;
+      const bool output = l->parts[0].out == p.output;
+      EXPECT_EQ(l->rounding, output && r == Rounding::refined ? Rounding::int16 : r);
+    }
+  }
 }
 
 TEST(Fusion, ObservingAValueGivesItABufferAndChangesOnlyWhatHidIt) {
@@ -120,7 +142,7 @@ TEST(Fusion, ObservingAValueGivesItABufferAndChangesOnlyWhatHidIt) {
       const Program p = block(f, gemma);
       for (Value v = 0; v < Value(p.nodes.size()); ++v) {
         const Plan plan = make_plan(p, {.max_tokens = 5, .all_rows = true, .observed = {v}});
-        EXPECT_GE(plan.places[size_t(v)].f32, 0) << p.nodes[size_t(v)].name;
+        EXPECT_GE(plan.places[size_t(v)], 0) << p.nodes[size_t(v)].name;
         for (const Step& s : plan.steps) {
           if (const auto* l = std::get_if<LinearStep>(&s.what); l && (l->sum >= 0 || l->glu >= 0)) {
             for (const LinearStep::Part& part : l->parts) EXPECT_NE(part.out, v) << "hidden in a fused step";
@@ -187,8 +209,8 @@ TEST(Costs, CountTheBytesOfWeightsAndTheFlopsOfProducts) {
   for (const Step& s : make_plan(p, {}).steps) {
     bytes += s.weight_bytes;
     if (const auto* l = std::get_if<LinearStep>(&s.what); l && l->parts.size() == 3) {
-      EXPECT_EQ(s.weight_bytes, (64 + 32 + 32) * 2 * 34 + 64 * 4) << "three matrices and a bias";
-      EXPECT_EQ(s.flops, 2 * 64 * (64 + 32 + 32));
+      EXPECT_EQ(s.weight_bytes, (64 + 32 + 32) * 2 * 34 + 2 * 64 * 4) << "three matrices, a bias and a norm";
+      EXPECT_EQ(s.flops, 2 * 64 * (64 + 32 + 32) + 4 * 64);
     }
     if (std::holds_alternative<EmbedStep>(s.what)) {
       EXPECT_EQ(s.weight_bytes, 2 * 34) << "one row";

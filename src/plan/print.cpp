@@ -8,24 +8,29 @@ namespace {
 
 const char* kind(const Step& s) {
   static constexpr const char* kNames[] = {"rope_table", "embed",     "row", "linear",
-                                           "heads",      "attention", "glu", "quantise"};
+                                           "heads",      "attention", "glu"};
   static_assert(std::size(kNames) == std::variant_size_v<decltype(Step::what)>);
   return kNames[s.what.index()];
+}
+
+std::string row(const RowStep& r) {
+  std::string k;
+  if (r.scale != 1) k += "+scale";
+  if (r.post >= 0) k += "+norm";
+  if (r.residual >= 0) k += "+add";
+  if (r.norm >= 0) k += "+norm";
+  return k;
 }
 
 std::string kernel(const Step& s) {
   std::string k = kind(s);
   if (const auto* l = std::get_if<LinearStep>(&s.what)) {
+    if (l->row) k = "row" + row(*l->row) + "+" + k;
     if (l->parts.size() > 1) k += fmt::format("*{}", l->parts.size());
     if (l->sum >= 0) k += "+add";
     if (l->glu >= 0) k += "+glu";
   }
-  if (const auto* r = std::get_if<RowStep>(&s.what)) {
-    if (r->scale != 1) k += "+scale";
-    if (r->post >= 0) k += "+norm";
-    if (r->residual >= 0) k += "+add";
-    if (r->norm >= 0) k += "+norm";
-  }
+  if (const auto* r = std::get_if<RowStep>(&s.what)) k += row(*r);
   return k;
 }
 
@@ -40,13 +45,9 @@ std::string print(const Plan& plan) {
   for (const Step& s : plan.steps) {
     std::string values;
     for (Value v : s.values) {
-      const Placement& at = plan.places[size_t(v)];
       values += " " + p.nodes[size_t(v)].name;
-      if (at.x8 >= 0) values += at.f32 >= 0 ? ":f32+x8" : ":x8";
-      if (at.x8 < 0 && at.f32 < 0) values += ":-";
+      if (plan.places[size_t(v)] < 0) values += ":-";
     }
-    if (const auto* q = std::get_if<QuantiseStep>(&s.what))
-      values += " " + p.nodes[size_t(q->x)].name + ":x8";
     const bool per_key = std::holds_alternative<AttentionStep>(s.what);
     text += fmt::format("{:>14} {:>14}  {}{}:{}\n", s.weight_bytes,
                         fmt::format("{}{}", s.flops, per_key ? "/key" : ""), kernel(s),

@@ -1,10 +1,11 @@
 // Matrix times activations, for every format, any number of tokens and every instruction set V, in one order
-// of addition:
+// of addition (docs/numerics.md):
 //
 //   for each block of 32 columns, ascending, and each of its scales:
-//     I = 254 sum (code - offset) high + sum (code - offset) low     exact in int32, so its own order is free
+//     I = sum (code - offset) q                  exact in int32, so its own order is free
 //     acc = fma(float(I), w * s, acc)            w, s: scales of weights and activations
-//     acc = fma(min, s * float(sum x), acc)      formats with a min
+//     acc = fma(min, s * float(sum q), acc)      formats with a min
+//   and after each window of 128 columns the same with the coarse codes of its refined columns.
 //
 // An output is one lane of one accumulator, so few and many tokens, packed codes and unpacked panels give the
 // same bits.
@@ -23,24 +24,45 @@ inline int32_t four(const int8_t* p) {
   return x;
 }
 
-// The activations of one tile of tokens.
-struct TileView {
-  const int8_t *high, *low;  // [columns / 4][stride][4]
-  const float* scales;       // [columns / 32][stride]
-  const int32_t* sums;       // [columns / 16][stride]
-  int stride;                // tokens of the tile
+// The activations of one tile of tokens: arrays as in X8, `stride` tokens side by side.
+struct TileView : X8 {
+  int stride;
 };
 inline TileView tile_view(const X8& x, int columns, TokenTile t) {
-  const int64_t at = int64_t(t.first) * columns;
-  return {x.high + at, x.low + at, x.scales + int64_t(t.first) * (columns / 32),
-          x.sums + int64_t(t.first) * (columns / 16), t.count};
+  const int64_t first = t.first, windows = (columns + kWindow - 1) / kWindow;
+  TileView v{x, t.count};
+  v.high += first * columns;
+  if (v.low) v.low += first * columns;
+  v.scales += first * (columns / 32), v.sums += first * (columns / 32), v.starts += first * (columns / 32);
+  v.starts16 += first * (columns / 16);
+  if (!v.refined_at) return v;
+  v.refined_at += first * windows, v.refined_codes += first * windows, v.refined_starts += first * windows;
+  v.refined_scales += first * windows, v.refined_sums += first * windows;
+  return v;
 }
 
-// Sum of the activations' codes under one scale of the weights.
+// Where an accumulator starts for codes of offset kStart, from what X8 keeps for kStartOffset: exact.
+template <int kStart>
+int32_t start_of(int32_t kept) {
+  return kStart == 0 ? 0
+                     : kept >> (kStart == 128  ? 0
+                                : kStart == 32 ? 2
+                                : kStart == 16 ? 3
+                                : kStart == 8  ? 4
+                                               : 5);
+}
+template <int kSub, int kStart>
+int32_t block_start(const TileView& x, int block, int sub, int token) {
+  return start_of<kStart>(kSub == 2 ? x.starts16[(2 * block + sub) * x.stride + token]
+                                    : x.starts[block * x.stride + token]);
+}
+
+// s times the sum of the codes under one scale of the weights.
 template <int kSub>
-int32_t code_sum(const TileView& x, int block, int sub, int token) {
-  const int32_t* s = x.sums + (2 * block + sub) * x.stride + token;
-  return kSub == 2 ? s[0] : s[0] + s[x.stride];
+float block_sum(const TileView& x, int block, int sub, int token) {
+  const int at = block * x.stride + token;
+  if (kSub == 1) return x.sums[at];
+  return x.scales[at] * float(x.starts16[(2 * block + sub) * x.stride + token] / -kStartOffset);
 }
 
 // 254 high + low.
@@ -49,47 +71,77 @@ typename V::I join_planes(typename V::I high, typename V::I low) {
   return V::addi(V::subi(V::template shl32<8>(high), V::template shl32<1>(high)), low);
 }
 
+// The refined columns of a window, for one token: found while the codes of their block pass by, added after
+// the window.
+template <class V>
+struct Pending {
+  int block = -1, line = 0, sub = 0;
+  typename V::F sum, scale, min;
+};
+
 // One group of 16 rows times N tokens, straight from the packed codes.
-template <class V, class P, int N>
+template <class V, class P, int N, bool kLow>
 void direct(const uint8_t* g, int columns, const TileView& x, float* y, int64_t y_stride) {
   using F = typename V::F;
   using I = typename V::I;
   using B = typename V::B;
-  constexpr int kStart = V::template start_offset<P::kOffset>();
+  constexpr int kStart = V::template start_offset<P::kOffset>(), kSub = P::kSub, kWindowBlocks = kWindow / 32;
   F acc[N];
+  Pending<V> pending[N];
   for (int j = 0; j < N; ++j) acc[j] = V::zero();
   for (int b = 0; b < columns / 32; b += P::kStep) {
+    const int window = b / kWindowBlocks;
+    if (x.refined_at && b % kWindowBlocks == 0) {
+      for (int j = 0; j < N; ++j) {
+        const int at = x.refined_at[window * N + j];
+        pending[j].block = at / 8, pending[j].line = at % 8, pending[j].sub = kSub == 2 ? at % 8 / 4 : 0;
+      }
+    }
     F s[P::kStep][2], m[P::kStep][2];
     P::template scales<V>(g, columns, b, s, m);
-    I high[P::kStep][P::kSub][N], low[P::kStep][P::kSub][N];
+    I high[P::kStep][kSub][N], low[P::kStep][kSub][N];
     for (int i = 0; i < P::kStep; ++i) {
-      for (int h = 0; h < P::kSub; ++h) {
+      for (int h = 0; h < kSub; ++h) {
         for (int j = 0; j < N; ++j) {
-          high[i][h][j] = V::set1i(0);
-          low[i][h][j] = V::set1i(kStart == 0 ? 0 : -kStart * code_sum<P::kSub>(x, b + i, h, j));
+          const I start = V::set1i(block_start<kSub, kStart>(x, b + i, h, j));
+          high[i][h][j] = kLow ? V::set1i(0) : start;
+          if (kLow) low[i][h][j] = start;
         }
       }
     }
     P::template codes<V>(g, columns, b, [&](int i, int v, B line) __attribute__((always_inline)) {
       const int64_t at = (int64_t(b + i) * 8 + v) * N * 4;
-      const int h = P::kSub == 2 ? v / 4 : 0;
+      const int h = kSub == 2 ? v / 4 : 0;
       for (int j = 0; j < N; ++j) {
         high[i][h][j] = V::template dot<P::kOffset>(high[i][h][j], line, four(x.high + at + 4 * j));
-        low[i][h][j] = V::template dot<P::kOffset>(low[i][h][j], line, four(x.low + at + 4 * j));
+        if (kLow) low[i][h][j] = V::template dot<P::kOffset>(low[i][h][j], line, four(x.low + at + 4 * j));
+        if (!kLow && pending[j].block == b + i && pending[j].line == v) {
+          const I start = V::set1i(start_of<kStart>(x.refined_starts[window * N + j]));
+          pending[j].sum =
+              V::to_float(V::template dot<P::kOffset>(start, line, x.refined_codes[window * N + j]));
+        }
       }
     });
     for (int i = 0; i < P::kStep; ++i) {
-      for (int h = 0; h < P::kSub; ++h) {
-        for (int j = 0; j < N; ++j) {
-          const float xs = x.scales[(b + i) * N + j];
-          const I sum = join_planes<V>(high[i][h][j], low[i][h][j]);
+      for (int j = 0; j < N; ++j) {
+        const float xs = x.scales[(b + i) * N + j];
+        for (int h = 0; h < kSub; ++h) {
+          const I sum = kLow ? join_planes<V>(high[i][h][j], low[i][h][j]) : high[i][h][j];
           acc[j] = V::fma(V::to_float(sum), V::mul(s[i][h], V::set1(xs)), acc[j]);
-          if constexpr (P::kMin) {
-            const float t = xs * float(code_sum<P::kSub>(x, b + i, h, j));
-            acc[j] = V::fma(m[i][h], V::set1(t), acc[j]);
-          }
+          if constexpr (P::kMin) acc[j] = V::fma(m[i][h], V::set1(block_sum<kSub>(x, b + i, h, j)), acc[j]);
+        }
+        if (!kLow && pending[j].block == b + i) {
+          pending[j].scale = kSub == 2 && pending[j].sub ? s[i][1] : s[i][0];
+          if constexpr (P::kMin) pending[j].min = kSub == 2 && pending[j].sub ? m[i][1] : m[i][0];
         }
       }
+    }
+    const int next = b + P::kStep;
+    if (kLow || !x.refined_at || (next % kWindowBlocks != 0 && next < columns / 32)) continue;
+    for (int j = 0; j < N; ++j) {
+      const F rs = V::set1(x.refined_scales[window * N + j]);
+      acc[j] = V::fma(pending[j].sum, V::mul(pending[j].scale, rs), acc[j]);
+      if constexpr (P::kMin) acc[j] = V::fma(pending[j].min, V::set1(x.refined_sums[window * N + j]), acc[j]);
     }
   }
   for (int j = 0; j < N; ++j) V::store(y + j * y_stride, acc[j]);
@@ -126,9 +178,9 @@ void unpack(const MatmulArgs& a, int first_group, const Panel& panel) {
   }
 }
 
-// Adds kLines lines of M groups times one plane of N tokens; returns where the plane goes on.
+// Adds kLines lines of M groups times one plane of N tokens.
 template <class V, int kOffset, int kLines, int N, int M>
-inline const int8_t* dot_lines(const uint8_t* w, const int8_t* x, int step, typename V::I (&sum)[N][M]) {
+inline void dot_lines(const uint8_t* w, const int8_t* x, int step, typename V::I (&sum)[N][M]) {
 #pragma GCC unroll 8
   for (int k = 0; k < kLines; ++k) {
     typename V::B line[M];
@@ -139,72 +191,105 @@ inline const int8_t* dot_lines(const uint8_t* w, const int8_t* x, int step, type
     }
     x += step;
   }
-  return x;
 }
 
-// M groups times N tokens from a panel.
-template <class V, int kOffset, int kSub, bool kMin, int M, int N>
-void tile(const Panel& panel, int columns, const TileView& x, int first, float* y, int64_t y_stride) {
+// M groups times N tokens from a panel: one accumulator in f32 for each group and token.
+template <class V, int kOffset, int kSub, bool kMin, int M, int N, bool kLow>
+struct Tile {
   using F = typename V::F;
   using I = typename V::I;
-  constexpr int kStart = V::template start_offset<kOffset>();
+  static constexpr int kStart = V::template start_offset<kOffset>(), kLines = 8 / kSub;
+
+  const Panel& panel;
+  const TileView& x;
+  int first;  // of the N tokens
   F acc[N][M];
-  for (int j = 0; j < N; ++j) {
-    for (int g = 0; g < M; ++g) acc[j][g] = V::zero();
-  }
-  const uint8_t* w = panel.codes;
-  const float *ws = panel.scales, *wm = panel.mins;
-  const int8_t *high = x.high + first * 4, *low = x.low + first * 4;
-  for (int b = 0; b < columns / 32; ++b) {
-    for (int h = 0; h < kSub; ++h) {
-      I sum[N][M];
-      for (int j = 0; j < N; ++j) {
-        for (int g = 0; g < M; ++g) sum[j][g] = V::set1i(0);
+  // Where tiles of this size are the tiles of X8, distances between its lines are constants.
+  static constexpr bool kWhole = V::kTileTokens == kTokenTile;
+  int stride = kWhole ? N : x.stride;
+
+  void run(int columns, float* y, int64_t y_stride) {
+    for (int j = 0; j < N; ++j) {
+      for (int g = 0; g < M; ++g) acc[j][g] = V::zero();
+    }
+    constexpr int kBlocks = kWindow / 32;
+    const int blocks = columns / 32;
+    for (int b = 0; b < blocks; b += kBlocks) {
+      for (int i = b; i < blocks && i < b + kBlocks; ++i) {
+        for (int h = 0; h < kSub; ++h) block(i, h);
       }
-      // One plane after the other into the same accumulators: the lines of codes are in L1, registers are
-      // scarcer.
-      high = dot_lines<V, kOffset, 8 / kSub>(w, high, 4 * x.stride, sum);
+      if (!kLow && x.refined_at) {
+#pragma GCC unroll 8
+        for (int j = 0; j < N; ++j) refined(b / kBlocks, j);
+      }
+    }
+    for (int j = 0; j < N; ++j) {
+      for (int g = 0; g < M; ++g) V::store(y + j * y_stride + 16 * g, acc[j][g]);
+    }
+  }
+
+ private:
+  inline __attribute__((always_inline)) void block(int b, int h) {
+    const uint8_t* w = panel.codes + (int64_t(b) * 8 + h * kLines) * M * 64;
+    const int64_t at = ((int64_t(b) * 8 + h * kLines) * stride + first) * 4;
+    I sum[N][M];
+    for (int j = 0; j < N; ++j) {
+      const I start = V::set1i(block_start<kSub, kStart>(x, b, h, first + j));
+      for (int g = 0; g < M; ++g) sum[j][g] = kLow ? V::set1i(0) : start;
+    }
+    dot_lines<V, kOffset, kLines, N, M>(w, x.high + at, 4 * stride, sum);
+    if constexpr (kLow) {  // into the same accumulators: the lines of codes are in L1, registers are scarcer
       for (int j = 0; j < N; ++j) {
-        const I start = V::set1i(kStart == 0 ? 0 : -kStart * code_sum<kSub>(x, b, h, first + j));
+        const I start = V::set1i(block_start<kSub, kStart>(x, b, h, first + j));
         for (int g = 0; g < M; ++g) sum[j][g] = join_planes<V>(sum[j][g], start);
       }
-      low = dot_lines<V, kOffset, 8 / kSub>(w, low, 4 * x.stride, sum);
-      w += 8 / kSub * 64 * M;
-      for (int g = 0; g < M; ++g) {
-        const F s = V::load(ws + 16 * g);
-        for (int j = 0; j < N; ++j) {
-          const float xs = x.scales[b * x.stride + first + j];
-          acc[j][g] = V::fma(V::to_float(sum[j][g]), V::mul(s, V::set1(xs)), acc[j][g]);
-        }
-        if constexpr (kMin) {
-          const F m = V::load(wm + 16 * g);
-          for (int j = 0; j < N; ++j) {
-            const float t = x.scales[b * x.stride + first + j] * float(code_sum<kSub>(x, b, h, first + j));
-            acc[j][g] = V::fma(m, V::set1(t), acc[j][g]);
-          }
-        }
+      dot_lines<V, kOffset, kLines, N, M>(w, x.low + at, 4 * stride, sum);
+    }
+    const int64_t of_weights = (int64_t(b) * kSub + h) * M * 16;
+    for (int g = 0; g < M; ++g) {
+      const F s = V::load(panel.scales + of_weights + 16 * g);
+      for (int j = 0; j < N; ++j) {
+        const F xs = V::set1(x.scales[b * stride + first + j]);
+        acc[j][g] = V::fma(V::to_float(sum[j][g]), V::mul(s, xs), acc[j][g]);
       }
-      ws += 16 * M, wm += 16 * M;
+      if constexpr (kMin) {
+        const F m = V::load(panel.mins + of_weights + 16 * g);
+        for (int j = 0; j < N; ++j)
+          acc[j][g] = V::fma(m, V::set1(block_sum<kSub>(x, b, h, first + j)), acc[j][g]);
+      }
     }
   }
-  for (int j = 0; j < N; ++j) {
-    for (int g = 0; g < M; ++g) V::store(y + j * y_stride + 16 * g, acc[j][g]);
+
+  inline __attribute__((always_inline)) void refined(int window, int j) {
+    const int token = window * stride + first + j, at = x.refined_at[token];
+    const I start = V::set1i(start_of<kStart>(x.refined_starts[token]));
+    const F xs = V::set1(x.refined_scales[token]);
+    for (int g = 0; g < M; ++g) {
+      const int64_t of_weights = (int64_t(at / kLines) * M + g) * 16;
+      const I sum = V::template dot<kOffset>(start, V::line(panel.codes + (int64_t(at) * M + g) * 64),
+                                             x.refined_codes[token]);
+      acc[j][g] = V::fma(V::to_float(sum), V::mul(V::load(panel.scales + of_weights), xs), acc[j][g]);
+      if constexpr (kMin) {
+        acc[j][g] = V::fma(V::load(panel.mins + of_weights), V::set1(x.refined_sums[token]), acc[j][g]);
+      }
+    }
   }
-}
+};
 
 // Tokens [first, tile end) of a token tile, at most N at a time.
-template <class V, class P, int M, int N>
+template <class V, class P, int M, int N, bool kLow>
 void tile_rest(const Panel& panel, int columns, const TileView& x, int first, float* y, int64_t y_stride) {
-  constexpr int kOffset = V::panel_offset(P::kOffset);
   if constexpr (N > 0) {
     for (; x.stride - first >= N; first += N) {
-      tile<V, kOffset, P::kSub, P::kMin, M, N>(panel, columns, x, first, y + first * y_stride, y_stride);
+      using T = Tile<V, V::panel_offset(P::kOffset), P::kSub, P::kMin, M, N, kLow>;
+      T tile{panel, x, T::kWhole ? 0 : first, {}};
+      tile.run(columns, y + first * y_stride, y_stride);
     }
-    tile_rest<V, P, M, N - 1>(panel, columns, x, first, y, y_stride);
+    tile_rest<V, P, M, N - 1, kLow>(panel, columns, x, first, y, y_stride);
   }
 }
 
-template <class V, class P, int M>
+template <class V, class P, int M, bool kLow>
 void panel_groups(const MatmulArgs& a, int first_group) {
   uint8_t* p = a.scratch + (64 - reinterpret_cast<uintptr_t>(a.scratch) % 64) % 64;
   Panel panel{p, reinterpret_cast<float*>(p + int64_t(a.columns) * 16 * M), nullptr};
@@ -212,17 +297,15 @@ void panel_groups(const MatmulArgs& a, int first_group) {
   unpack<V, P, M>(a, first_group, panel);
   for (int t = 0; t < token_tiles(a.n); ++t) {
     const TokenTile tokens = token_tile(a.n, t);
-    tile_rest<V, P, M, V::kTileTokens>(panel, a.columns, tile_view(a.x8, a.columns, tokens), 0,
-                                       a.y + tokens.first * a.y_stride + first_group * 16, a.y_stride);
+    tile_rest<V, P, M, V::kTileTokens, kLow>(panel, a.columns, tile_view(a.x8, a.columns, tokens), 0,
+                                             a.y + tokens.first * a.y_stride + first_group * 16, a.y_stride);
   }
 }
 
-template <class V, class P>
-void matmul_codes(const MatmulArgs& a) noexcept {
+template <class V, class P, bool kLow>
+void matmul_rounded(const MatmulArgs& a) {
   if (a.n > 2) {  // unpack once for all tokens
-    int g = 0;
-    for (; g + V::kTileGroups <= a.groups; g += V::kTileGroups) panel_groups<V, P, V::kTileGroups>(a, g);
-    for (; g < a.groups; ++g) panel_groups<V, P, 1>(a, g);
+    for (int g = 0; g < a.groups; g += V::kTileGroups) panel_groups<V, P, V::kTileGroups, kLow>(a, g);
     return;
   }
   const TileView x = tile_view(a.x8, a.columns, {0, a.n});
@@ -230,11 +313,16 @@ void matmul_codes(const MatmulArgs& a) noexcept {
     const uint8_t* group = a.packed + g * a.group_bytes;
     float* y = a.y + 16 * g;
     if (a.n == 1) {
-      direct<V, P, 1>(group, a.columns, x, y, a.y_stride);
+      direct<V, P, 1, kLow>(group, a.columns, x, y, a.y_stride);
     } else {
-      direct<V, P, 2>(group, a.columns, x, y, a.y_stride);
+      direct<V, P, 2, kLow>(group, a.columns, x, y, a.y_stride);
     }
   }
+}
+
+template <class V, class P>
+void matmul_codes(const MatmulArgs& a) noexcept {
+  a.x8.low ? matmul_rounded<V, P, true>(a) : matmul_rounded<V, P, false>(a);
 }
 
 // Weights in floating point: acc = fma(w, x, acc) over ascending columns. A group is [columns][16].
@@ -280,9 +368,7 @@ void float_tokens(const MatmulArgs& a, int group, int token) {
 
 template <class V, Format kFormat>
 void matmul_floats(const MatmulArgs& a) noexcept {
-  int g = 0;
-  for (; g + 2 <= a.groups; g += 2) float_tokens<V, kFormat, 2, V::kTileTokens>(a, g, 0);
-  for (; g < a.groups; ++g) float_tokens<V, kFormat, 1, V::kTileTokens>(a, g, 0);
+  for (int g = 0; g < a.groups; g += 2) float_tokens<V, kFormat, 2, V::kTileTokens>(a, g, 0);
 }
 
 template <class V>

@@ -2,6 +2,7 @@
 // docs/numerics.md written out here (bits), and against exact arithmetic on the same codes (derived bound).
 #include "cpu/linear/linear.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -113,7 +114,7 @@ struct Matrix {
       : format(f),
         rows(rows_),
         columns(columns_),
-        groups((rows_ + 15) / 16),
+        groups((rows_ + 31) / 32 * 2),
         bytes(size_t(rows * row_bytes(f, columns))) {
     for (size_t at = 0; at < bytes.size(); at += size_t(info(f).bytes)) random_block(f, r, bytes.data() + at);
     group_bytes = packed_group_bytes(f, columns);
@@ -132,31 +133,44 @@ struct Matrix {
   std::vector<uint8_t> bytes, packed;
 };
 
-// The same tokens in both forms, and as a plain list.
+// The same tokens as codes, and as floats for float weights.
 struct Tokens {
-  Tokens(int n_, int columns_, Random& r)
-      : n(n_), columns(columns_), f32(testing::normals(r, size_t(n * columns))) {
-    for (int i = 0; i < n * columns; ++i) {
-      const int end = testing::up_to(r, 40);
-      codes.push_back(end == 0   ? -kLargestCode
-                      : end == 1 ? kLargestCode
-                      : end == 2 ? 127 - testing::up_to(r, 254)
-                                 : testing::up_to(r, 2 * kLargestCode) - kLargestCode);
-      if (i % 32 == 0)
-        scales.push_back(testing::up_to(r, 9) == 0 ? 0 : std::fabs(testing::normal(r)) * 0.05f);
+  Tokens(int n_, int columns_, Rounding rounding_, Random& r)
+      : n(n_), columns(columns_), rounding(rounding_), f32(testing::normals(r, size_t(n * columns))) {
+    const int most = rounding == Rounding::int16 ? kLargestCode : 127;
+    for (int t = 0; t < n; ++t) {
+      testing::CodedRow row;
+      for (int k = 0; k < columns; ++k) {
+        const int end = testing::up_to(r, 40);
+        row.codes.push_back(end == 0   ? -most
+                            : end == 1 ? most
+                            : end == 2 ? 127 - testing::up_to(r, 254)
+                                       : testing::up_to(r, 2 * most) - most);
+        if (k % 32 == 0) row.scales.push_back(random_scale_of_tokens(r));
+        if (k % kWindow != 0 || rounding != Rounding::refined) continue;
+        const int groups = std::min(kWindow, columns - k) / 4;
+        row.refined_at.push_back(k / 4 + testing::up_to(r, groups - 1));
+        row.refined.push_back({});
+        for (int& q : row.refined.back()) q = testing::up_to(r, 4) == 0 ? 127 : testing::up_to(r, 254) - 127;
+        row.refined_scales.push_back(random_scale_of_tokens(r));
+      }
+      rows.push_back(std::move(row));
     }
   }
+  static float random_scale_of_tokens(Random& r) {
+    return testing::up_to(r, 9) == 0 ? 0 : std::fabs(testing::normal(r)) * 0.05f;
+  }
+
   int n, columns;
-  std::vector<float> f32, scales;
-  std::vector<int> codes;
+  Rounding rounding;
+  std::vector<float> f32;
+  std::vector<testing::CodedRow> rows;
 };
 
 // y of tokens [first, first + n) by one call; columns past the groups must stay as they are.
 std::vector<float> multiply(Isa isa, const Matrix& m, const Tokens& x, int first, int n) {
-  Activations a(n, m.columns);
-  for (int t = 0; t < n; ++t) {
-    a.set(t, &x.codes[size_t(first + t) * m.columns], &x.scales[size_t(first + t) * (m.columns / 32)]);
-  }
+  Activations a(n, m.columns, x.rounding);
+  for (int t = 0; t < n; ++t) a.set(t, x.rows[size_t(first + t)]);
   const int width = m.groups * 16, stride = width + 3;
   std::vector<float> y(size_t(n * stride), 12345.0f);
   std::vector<uint8_t> scratch(size_t(matmul_scratch_bytes(m.columns)));
@@ -220,47 +234,105 @@ Decoded decode_32(Format f, const uint8_t* row, int block) {
 struct Expected {
   float y = 0;
   double exact = 0, bound = 0;
-};
-Expected formula(const Matrix& m, int row, const Tokens& x, int t) {
-  Expected e;
+
+  void add_product(float scaled, float w, float s, double i) {
+    y = std::fmaf(scaled, w * s, y);  // float(i) may round: one more term
+    exact += i * w * s, sum += std::fabs(i * w * s), terms += 2;
+    tiny += (std::fabs(i) + 2) * 0x1p-149;  // where the product or the sum is subnormal
+  }
+  void add_min(float m, float s, int ones) {
+    y = std::fmaf(m, s * float(ones), y);
+    exact += double(m) * s * ones, sum += std::fabs(double(m) * s * ones), ++terms;
+    tiny += (std::fabs(double(m)) + 2) * 0x1p-149;
+  }
+  void close() {
+    const double nu = (terms + 1) * 0x1p-24;
+    bound = nu / (1 - nu) * sum + tiny;
+  }
   double sum = 0, tiny = 0;
   int terms = 0;
-  if (is_float(m.format)) {
-    std::vector<float> w(size_t(m.columns));
-    decode(m.format, m.row(row), m.columns, w.data());
-    for (int k = 0; k < m.columns; ++k) {
-      const float v = x.f32[size_t(t * m.columns + k)];
-      e.y = std::fmaf(w[size_t(k)], v, e.y);
-      e.exact += double(w[size_t(k)]) * v, sum += std::fabs(double(w[size_t(k)]) * v);
-    }
-    terms = m.columns, tiny = m.columns * 0x1p-149;
-  } else {
-    const bool has_min = fields(m.format).min >= 0;
-    for (int b = 0; b < m.columns / 32; ++b) {
-      const Decoded d = decode_32(m.format, m.row(row), b);
-      const int* a = &x.codes[size_t(t * m.columns + 32 * b)];
-      const float s = x.scales[size_t(t * (m.columns / 32) + b)];
-      for (int h = 0; h < d.subs; ++h, terms += 2) {
-        int i = 0, ones = 0;
-        for (int k = h * 16; k < (d.subs == 2 ? h * 16 + 16 : 32); ++k) i += d.codes[k] * a[k], ones += a[k];
-        const float p = d.w[h] * s;
-        e.y = std::fmaf(float(i), p, e.y);  // float(i) rounds: one more term
-        e.exact += double(i) * d.w[h] * s, sum += std::fabs(double(i) * d.w[h] * s);
-        tiny +=
-            (std::abs(i) + std::fabs(double(d.m[h])) + 2) * 0x1p-149;  // where p, t or the sum is subnormal
-        if (!has_min) continue;
-        e.y = std::fmaf(d.m[h], s * float(ones), e.y);
-        e.exact += double(d.m[h]) * s * ones, sum += std::fabs(double(d.m[h]) * s * ones);
-        ++terms;
-      }
-    }
+};
+
+Expected float_formula(const Matrix& m, int row, const Tokens& x, int t) {
+  Expected e;
+  std::vector<float> w(size_t(m.columns));
+  decode(m.format, m.row(row), m.columns, w.data());
+  for (int k = 0; k < m.columns; ++k) {
+    const float v = x.f32[size_t(t * m.columns + k)];
+    e.y = std::fmaf(w[size_t(k)], v, e.y);
+    e.exact += double(w[size_t(k)]) * v, e.sum += std::fabs(double(w[size_t(k)]) * v);
   }
-  const double nu = (terms + 1) * 0x1p-24;
-  e.bound = nu / (1 - nu) * sum + tiny;
+  e.terms = m.columns, e.tiny = m.columns * 0x1p-149;
+  e.close();
   return e;
 }
 
+Expected formula(const Matrix& m, int row, const Tokens& x, int t) {
+  if (is_float(m.format)) return float_formula(m, row, x, t);
+  Expected e;
+  const bool has_min = fields(m.format).min >= 0;
+  const testing::CodedRow& a = x.rows[size_t(t)];
+  const int blocks = m.columns / 32, window = kWindow / 32;
+  for (int b = 0; b < blocks; ++b) {
+    const Decoded d = decode_32(m.format, m.row(row), b);
+    for (int h = 0; h < d.subs; ++h) {
+      int i = 0, ones = 0;
+      for (int k = h * 16; k < (d.subs == 2 ? h * 16 + 16 : 32); ++k)
+        i += d.codes[k] * a.codes[size_t(32 * b + k)], ones += a.codes[size_t(32 * b + k)];
+      e.add_product(float(i), d.w[h], a.scales[size_t(b)], i);
+      if (has_min) e.add_min(d.m[h], a.scales[size_t(b)], ones);
+    }
+    if (x.rounding != Rounding::refined || (b % window != window - 1 && b != blocks - 1)) continue;
+    const size_t w = size_t(b / window);
+    const int column = a.refined_at[w] * 4;
+    const Decoded r = decode_32(m.format, m.row(row), column / 32);
+    const int h = r.subs == 2 && column % 32 >= 16;
+    int i = 0, ones = 0;
+    for (int k = 0; k < 4; ++k)
+      i += r.codes[column % 32 + k] * a.refined[w][size_t(k)], ones += a.refined[w][size_t(k)];
+    e.add_product(float(i), r.w[h], a.refined_scales[w], i);
+    if (has_min) e.add_min(r.m[h], a.refined_scales[w], ones);
+  }
+  e.close();
+  return e;
+}
+
+constexpr Rounding kRoundings[] = {Rounding::refined, Rounding::int8, Rounding::int16};
+
 class LinearKernel : public ::testing::TestWithParam<Format> {};
+
+// One matrix, 31 tokens: the formula, then every instruction set with every number of tokens at once.
+void check_matrix(const Matrix& m, const Tokens& x) {
+  const int width = m.groups * 16;
+  const std::string what =
+      fmt::format("{} {}x{} rounding {}", info(m.format).name, m.rows, m.columns, int(x.rounding));
+  std::vector<float> alone;  // [31, width], each token by itself
+  for (int t = 0; t < x.n; ++t) {
+    const std::vector<float> y = multiply(Isa::scalar, m, x, t, 1);
+    alone.insert(alone.end(), y.begin(), y.end());
+  }
+  for (int row = 0; row < width; ++row) {
+    if (row >= m.rows) {
+      ASSERT_EQ(alone[size_t(row)], 0) << "a row past the end";
+      continue;
+    }
+    const int t = row % 5;
+    const Expected e = formula(m, row, x, t);
+    const float y = alone[size_t(t * width + row)];
+    ASSERT_EQ(y, e.y) << what << " row " << row;
+    ASSERT_LE(std::fabs(y - e.exact), e.bound) << what << " row " << row;
+  }
+  for (Isa isa : testing::isas()) {
+    for (int n : {1, 2, 3, 4, 5, 6, 7, 12, 13, 31}) {
+      const int first = 31 - n;
+      const std::vector<float> y = multiply(isa, m, x, first, n);
+      const int64_t at =
+          testing::first_difference(y.data(), &alone[size_t(first * width)], int64_t(n) * width);
+      ASSERT_EQ(at, -1) << name(isa) << " " << what << " n=" << n << ": " << y[size_t(at)] << " for "
+                        << alone[size_t(first * width + at)];
+    }
+  }
+}
 
 TEST_P(LinearKernel, HasTheSameBitsOnEveryIsaForEveryNumberOfTokensAndObeysTheFormula) {
   Random r(42 + uint64_t(GetParam()));
@@ -269,34 +341,10 @@ TEST_P(LinearKernel, HasTheSameBitsOnEveryIsaForEveryNumberOfTokensAndObeysTheFo
     for (int rows : {1, 15, 16, 17, 48, 576}) {
       if (rows == 576 && columns != 512 && columns != 576) continue;
       const Matrix m(GetParam(), rows, columns, r);
-      const Tokens x(31, columns, r);
-      const int width = m.groups * 16;
-      std::vector<float> alone;  // [31, width], each token by itself
-      for (int t = 0; t < x.n; ++t) {
-        const std::vector<float> y = multiply(Isa::scalar, m, x, t, 1);
-        alone.insert(alone.end(), y.begin(), y.end());
-      }
-      for (int row = 0; row < width; ++row) {
-        if (row >= rows) {
-          ASSERT_EQ(alone[size_t(row)], 0) << "a row past the end";
-          continue;
-        }
-        const int t = row % 5;
-        const Expected e = formula(m, row, x, t);
-        const float y = alone[size_t(t * width + row)];
-        ASSERT_EQ(y, e.y) << info(m.format).name << " row " << row << " of " << rows << "x" << columns;
-        ASSERT_LE(std::fabs(y - e.exact), e.bound) << info(m.format).name << " row " << row;
-      }
-      for (Isa isa : testing::isas()) {
-        for (int n : {1, 2, 3, 4, 5, 6, 7, 12, 13, 31}) {
-          const int first = 31 - n;
-          const std::vector<float> y = multiply(isa, m, x, first, n);
-          const int64_t at =
-              testing::first_difference(y.data(), &alone[size_t(first * width)], int64_t(n) * width);
-          ASSERT_EQ(at, -1) << name(isa) << " " << info(m.format).name << " " << rows << "x" << columns
-                            << " n=" << n << ": " << y[size_t(at)] << " for "
-                            << alone[size_t(first * width + at)];
-        }
+      for (Rounding rounding : kRoundings) {
+        check_matrix(m, Tokens(31, columns, rounding, r));
+        if (HasFatalFailure()) return;
+        if (is_float(GetParam())) break;
       }
     }
   }
@@ -310,12 +358,15 @@ TEST_P(LinearKernel, ReadsEveryPackedWeightAsTheFormatDecodesIt) {
   for (int i = 0; i < rows; ++i) decode(m.format, m.row(i), columns, &weights[size_t(i * columns)]);
   for (int first = 0; first < columns; first += block) {
     const int n = std::min(block, columns - first);
-    Tokens x(n, columns, r);  // token t is one at column first + t
-    std::fill(x.codes.begin(), x.codes.end(), 0);
-    std::fill(x.scales.begin(), x.scales.end(), 1.0f);
+    Tokens x(n, columns, first % 2 ? Rounding::int8 : Rounding::int16,
+             r);  // token t is one at column first + t
     std::fill(x.f32.begin(), x.f32.end(), 0.0f);
-    for (int t = 0; t < n; ++t)
-      x.codes[size_t(t * columns + first + t)] = 1, x.f32[size_t(t * columns + first + t)] = 1;
+    for (int t = 0; t < n; ++t) {
+      testing::CodedRow& row = x.rows[size_t(t)];
+      std::fill(row.codes.begin(), row.codes.end(), 0);
+      std::fill(row.scales.begin(), row.scales.end(), 1.0f);
+      row.codes[size_t(first + t)] = 1, x.f32[size_t(t * columns + first + t)] = 1;
+    }
     for (Isa isa : testing::isas()) {
       const std::vector<float> y = multiply(isa, m, x, 0, n);
       for (int t = 0; t < n; ++t) {

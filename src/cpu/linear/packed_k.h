@@ -12,11 +12,6 @@ inline void six_bits(const uint8_t* s, int j, int& scale, int& min) {
   min = j < 4 ? s[j + 4] & 63 : s[j + 4] >> 4 | s[j] >> 6 << 4;
 }
 
-template <class V>
-typename V::F wide_u8(const uint8_t* p) {
-  return V::to_float(V::from_u8(p));
-}
-
 /// Q4_K and Q5_K. Per 256 columns: d 32 bytes, dmin 32; high two bits of scales and mins 64; then for each
 /// half the low four bits of (scale, min) 4 x 16, and for each pair of sub-blocks [2 lines of fifth bits] 8
 /// lines of nibbles. Same bytes as in the file.
@@ -72,15 +67,13 @@ struct Packed45K {
     const typename V::F d = V::from_half(unit), dmin = V::sub(V::zero(), V::from_half(unit + 32));
     for (int i = 0; i < 2; ++i) {
       const int j = b % 8 + i;
-      const uint8_t *low = unit + low_at(j), *high = unit + 64 + j % 4 * 16;
-      uint8_t scale[16], min[16];
-      const int shift = j / 4 * 2;
-      for (int r = 0; r < 16; ++r) {
-        scale[r] = uint8_t((low[r] & 15) | (high[r] >> shift & 3) << 4);
-        min[r] = uint8_t(low[r] >> 4 | (high[r] >> (shift + 4) & 3) << 4);
-      }
-      s[i][0] = V::mul(d, wide_u8<V>(scale));
-      m[i][0] = V::mul(dmin, wide_u8<V>(min));
+      typename V::I low = V::from_u8(unit + low_at(j)), high = V::from_u8(unit + 64 + j % 4 * 16);
+      if (j < 4) high = V::template shl32<2>(high);  // now as for j >= 4: bits 2, 3 and 6, 7
+      const auto join = [&](typename V::I four, typename V::I two) {
+        return V::to_float(V::addi(V::andi(four, V::set1i(15)), V::andi(two, V::set1i(48))));
+      };
+      s[i][0] = V::mul(d, join(low, V::template shl32<2>(high)));
+      m[i][0] = V::mul(dmin, join(V::template shr32<4>(low), V::template shr32<2>(high)));
     }
   }
 
@@ -166,6 +159,7 @@ struct PackedQ6_K {
     const auto join = [](typename V::B nibbles, typename V::B bits) {
       return V::orb(V::andb(nibbles, 15), V::andb(bits, 48));
     };
+#pragma GCC unroll 8
     for (int v = 0; v < 8; ++v, p += 192) {
       const typename V::B h = V::line(p), x = V::line(p + 64), y = V::line(p + 128);
       visit(0, v, join(x, V::template shl<4>(h)));
@@ -222,6 +216,7 @@ struct PackedQ3_K {
     const auto join = [](typename V::B two, typename V::B bit) {
       return V::orb(V::andb(two, 3), V::andb(bit, 4));
     };
+#pragma GCC unroll 8
     for (int v = 0; v < 8; v += 2, p += 192) {
       const typename V::B h = V::line(p), x = V::line(p + 64), y = V::line(p + 128);
       visit(0, v, join(x, V::template shl<2>(h)));
@@ -273,6 +268,7 @@ struct PackedQ2_K {
   template <class V, class Visit>
   static void codes(const uint8_t* g, int, int b, Visit visit) {
     const uint8_t* p = g + int64_t(b / 4) * kHalf + 192;
+#pragma GCC unroll 8
     for (int v = 0; v < 8; ++v) {
       const typename V::B x = V::line(p + 64 * v);
       visit(0, v, V::andb(x, 3));

@@ -55,6 +55,10 @@ struct Avx2 {
   static I shl32(I x) {
     return {_mm256_slli_epi32(x.a, kBits), _mm256_slli_epi32(x.b, kBits)};
   }
+  template <int kBits>
+  static I shr32(I x) {
+    return {_mm256_srli_epi32(x.a, kBits), _mm256_srli_epi32(x.b, kBits)};
+  }
   static F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
   static I to_int(F x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
   static I from_u8(const uint8_t* p) {
@@ -73,6 +77,14 @@ struct Avx2 {
     __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
     four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
+  }
+  static void max_of_fours(int32_t* p, I x) {
+    const auto part = [](int32_t* to, __m256i half) {
+      half = _mm256_max_epi32(half, _mm256_shuffle_epi32(half, 0xb1));
+      half = _mm256_max_epi32(half, _mm256_shuffle_epi32(half, 0x4e));
+      to[0] = _mm256_extract_epi32(half, 0), to[1] = _mm256_extract_epi32(half, 4);
+    };
+    part(p, x.a), part(p + 2, x.b);
   }
   static int32_t max_lane(I x) {
     const __m256i eight = _mm256_max_epi32(x.a, x.b);

@@ -47,6 +47,10 @@ struct Avx512 {
   static I shl32(I a) {
     return _mm512_slli_epi32(a, kBits);
   }
+  template <int kBits>
+  static I shr32(I a) {
+    return _mm512_srli_epi32(a, kBits);
+  }
   static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
   static I to_int(F a) { return _mm512_cvtps_epi32(a); }
   static I from_u8(const uint8_t* p) { return _mm512_cvtepu8_epi32(load16(p)); }
@@ -55,6 +59,13 @@ struct Avx512 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
   }
   static int32_t sum(I a) { return _mm512_reduce_add_epi32(a); }
+  static void max_of_fours(int32_t* p, I a) {
+    a = _mm512_max_epi32(a, _mm512_shuffle_epi32(a, _MM_PERM_CDAB));
+    a = _mm512_max_epi32(a, _mm512_shuffle_epi32(a, _MM_PERM_BADC));
+    const I firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm512_castsi512_si128(_mm512_permutexvar_epi32(firsts, a)));
+  }
   static int32_t max_lane(I a) { return _mm512_reduce_max_epi32(a); }
 
   static F from_half(const uint8_t* p) { return _mm512_cvtph_ps(load32(p)); }

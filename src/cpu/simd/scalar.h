@@ -98,6 +98,10 @@ struct Scalar {
   static I shl32(I a) {
     return make<I>([&](size_t i) { return int32_t(uint32_t(a.v[i]) << kBits); });
   }
+  template <int kBits>
+  static I shr32(I a) {  // zeros come in
+    return make<I>([&](size_t i) { return int32_t(uint32_t(a.v[i]) >> kBits); });
+  }
   static F to_float(I a) {
     return make<F>([&](size_t i) { return float(a.v[i]); });
   }
@@ -117,6 +121,13 @@ struct Scalar {
     int32_t s = 0;
     for (int32_t x : a.v) s += x;
     return s;
+  }
+  // The largest of lanes 0 to 3, of 4 to 7, ...
+  static void max_of_fours(int32_t* p, I a) {
+    for (int i = 0; i < 4; ++i) {
+      p[i] = a.v[4 * i];
+      for (int j = 1; j < 4; ++j) p[i] = a.v[4 * i + j] > p[i] ? a.v[4 * i + j] : p[i];
+    }
   }
   static int32_t max_lane(I a) {
     int32_t m = a.v[0];
