@@ -3,17 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/overload.h"
 #include "cpu/linear/linear.h"
 
 namespace plumb {
-namespace {
-
-template <class... F>
-struct Overload : F... {
-  using F::operator()...;
-};
-
-}  // namespace
 
 Rows Steps::rows(Value v) const {
   const int64_t at = plan.places[size_t(v)];

@@ -4,16 +4,12 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/overload.h"
 #include "plan/arena.h"
 #include "plan/fuse.h"
 
 namespace plumb {
 namespace {
-
-template <class... F>
-struct Overload : F... {
-  using F::operator()...;
-};
 
 struct Uses {
   std::vector<Value> reads, writes;

@@ -1,15 +1,11 @@
 // A Program as text, for people and for golden files.
 #include <fmt/format.h>
 
+#include "base/overload.h"
 #include "program/program.h"
 
 namespace plumb {
 namespace {
-
-template <class... F>
-struct Overload : F... {
-  using F::operator()...;
-};
 
 std::string rope_text(const Rope& r) {
   std::string s = fmt::format("{} dims={} freq_base={}", r.style == RopeStyle::half ? "half" : "pairs",

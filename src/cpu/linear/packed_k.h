@@ -118,14 +118,27 @@ using PackedQ5_K = Packed45K<true>;
 // Bytes of the f16 scales of a group's blocks of 256, which stand before everything else, in whole lines.
 inline int64_t head_bytes(int columns) { return (int64_t(columns / 256) * 32 + 63) / 64 * 64; }
 
-/// Q6_K. [d of all blocks] then for each half of 128 columns: 8 x 16 int8 scales, 8 x (2 high bits of 4
-/// sub-blocks, nibbles of sub-blocks 0 and 2, of 1 and 3).
-struct PackedQ6_K {
-  static constexpr int kOffset = 32, kStep = 4, kSub = 2;
+/// What Q6_K and Q3_K share: [d of all blocks] then halves of 128 columns, kLineBytes of lines after 8 x 16
+/// int8 scales.
+template <int kOffset_, int kLineBytes>
+struct SignedHalves {
+  static constexpr int kOffset = kOffset_, kStep = 4, kSub = 2, kHalf = 128 + kLineBytes;
   static constexpr bool kMin = false;
-  static constexpr int kHalf = 128 + 8 * 192, kBlockBytes = 210;
 
   static int64_t group_bytes(int columns) { return head_bytes(columns) + int64_t(columns / 128) * kHalf; }
+
+  template <class V>
+  static void scales(const uint8_t* g, int columns, int b, typename V::F (*s)[2], typename V::F (*)[2]) {
+    const typename V::F d = V::from_half(g + b / 8 * 32);
+    const uint8_t* p = g + head_bytes(columns) + int64_t(b / 4) * kHalf;
+    for (int i = 0; i < 8; ++i) s[i / 2][i % 2] = V::mul(d, V::to_float(V::from_i8(p + 16 * i)));
+  }
+};
+
+/// Q6_K. [d of all blocks] then for each half of 128 columns: 8 x 16 int8 scales, 8 x (2 high bits of 4
+/// sub-blocks, nibbles of sub-blocks 0 and 2, of 1 and 3).
+struct PackedQ6_K : SignedHalves<32, 8 * 192> {
+  static constexpr int kBlockBytes = 210;
 
   static void pack(const uint8_t* const* rows, int columns, uint8_t* out) {
     for (int half = 0; half < columns / 128; ++half) {
@@ -144,13 +157,6 @@ struct PackedQ6_K {
         }
       }
     }
-  }
-
-  template <class V>
-  static void scales(const uint8_t* g, int columns, int b, typename V::F (*s)[2], typename V::F (*)[2]) {
-    const typename V::F d = V::from_half(g + b / 8 * 32);
-    const uint8_t* p = g + head_bytes(columns) + int64_t(b / 4) * kHalf;
-    for (int i = 0; i < 8; ++i) s[i / 2][i % 2] = V::mul(d, V::to_float(V::from_i8(p + 16 * i)));
   }
 
   template <class V, class Visit>
@@ -172,12 +178,8 @@ struct PackedQ6_K {
 
 /// Q3_K. As Q6_K with [d] first; for each half 8 x 16 int8 scales (6 bits less 32), then 4 x (third bits of 4
 /// sub-blocks for two column groups, low two bits of both).
-struct PackedQ3_K {
-  static constexpr int kOffset = 4, kStep = 4, kSub = 2;
-  static constexpr bool kMin = false;
-  static constexpr int kHalf = 128 + 4 * 192, kBlockBytes = 110;
-
-  static int64_t group_bytes(int columns) { return head_bytes(columns) + int64_t(columns / 128) * kHalf; }
+struct PackedQ3_K : SignedHalves<4, 4 * 192> {
+  static constexpr int kBlockBytes = 110;
 
   // Scale j of 16 columns: low four bits in bytes 0-7, high two in bytes 8-11.
   static int scale(const uint8_t* s, int j) {
@@ -201,13 +203,6 @@ struct PackedQ3_K {
         }
       }
     }
-  }
-
-  template <class V>
-  static void scales(const uint8_t* g, int columns, int b, typename V::F (*s)[2], typename V::F (*)[2]) {
-    const typename V::F d = V::from_half(g + b / 8 * 32);
-    const uint8_t* p = g + head_bytes(columns) + int64_t(b / 4) * kHalf;
-    for (int i = 0; i < 8; ++i) s[i / 2][i % 2] = V::mul(d, V::to_float(V::from_i8(p + 16 * i)));
   }
 
   template <class V, class Visit>
