@@ -130,6 +130,13 @@ void ModelFlags::add(CLI::App* c) {
   flag(c, "--act", act, "Rounding of activations on the CPU: 8 bits, 8 refined, 16")
       ->check(CLI::IsMember({"8", "8r", "16"}))
       ->capture_default_str();
+  flag(c, "--spec", spec,
+       "Speculation: none, or ngram, which looks ahead where the text repeats itself; changes no bit")
+      ->check(CLI::IsMember({"none", "ngram"}))
+      ->capture_default_str();
+  flag(c, "--draft-max,--draft", draft_max, "Tokens that --spec may draft at once")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
   flag(c, "--no-fusion", no_fusion, "One step per operation; changes no bit");
 }
 
@@ -186,6 +193,13 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
                  .where = {.key = "--cache-type-v"}});
   }
   o.fuse = !no_fusion;
+  o.draft = spec == "ngram" ? draft_max : 0;
+  if (o.draft > 0 && (o.arith != Arith::fast || backend != "cpu")) {
+    throw Error({.code = "usage.spec",
+                 .expected = "--arith fast and --backend cpu with --spec ngram",
+                 .found = fmt::format("--arith {} --backend {}", arith, backend),
+                 .where = {.key = "--spec"}});
+  }
   o.rounding = act == "16" ? Rounding::int16 : act == "8" ? Rounding::int8 : Rounding::refined;
   o.cancel = cancel;
   return o;

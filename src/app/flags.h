@@ -43,6 +43,8 @@ struct ModelFlags {
   int threads = 0;
   int ctx_size = 0;
   int ubatch_size = 512;
+  std::string spec = "none";
+  int draft_max = 16;
   bool no_fusion = false;
 
   void add(CLI::App* command);

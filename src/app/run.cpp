@@ -58,11 +58,14 @@ std::vector<std::string> split(const std::string& text, char separator) {
 void report(const Options& o, const Runner& runner, size_t prompt, const Generated& g) {
   const double rate = g.seconds > 0 ? double(g.ids.size()) / g.seconds : 0;
   const double prompt_rate = g.prompt_seconds > 0 ? double(prompt) / g.prompt_seconds : 0;
+  std::string drafts;
+  if (const DraftCounts d = runner.drafts(); d.drafted > 0)
+    drafts = fmt::format("drafts {}/{}, ", d.accepted, d.drafted);
   fmt::print(stderr,
              "\nprompt {} tokens in {:.2f} s ({:.1f}/s), answer {} tokens in {:.2f} s ({:.1f}/s), context "
-             "{}/{}, seed {}; {}\n",
+             "{}/{}, {}seed {}; {}\n",
              prompt, g.prompt_seconds, prompt_rate, g.ids.size(), g.seconds, rate, runner.length(),
-             runner.n_ctx(), o.generate.sampler.seed, name(g.stop));
+             runner.n_ctx(), drafts, o.generate.sampler.seed, name(g.stop));
 }
 
 void warn_unused(const Model& model) {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "cpu/executor.h"
 #include "cuda/backend.h"
+#include "engine/draft.h"
 #include "program/reference.h"
 
 namespace plumb {
@@ -16,7 +17,7 @@ namespace {
 class CpuRunner : public Runner {
  public:
   CpuRunner(const Model& model, const RunnerOptions& options)
-      : Runner(model, options), cache_(model.program(), options.kv) {
+      : Runner(model, options), cache_(model.program(), options.kv), lengths_(options.draft) {
     model.weights();  // now, not when the first prompt waits
   }
 
@@ -40,10 +41,17 @@ class CpuRunner : public Runner {
 
   std::span<const float> decode_piece(std::span<const int> tokens, bool last) override {
     if (!decode_.executor) {
-      decode_.plan = make_plan(
-          model_.program(),
-          {.max_tokens = options_.n_ubatch, .fuse = options_.fuse, .rounding = options_.rounding});
+      decode_.plan =
+          make_plan(model_.program(), {.max_tokens = std::max(options_.n_ubatch, options_.draft + 1),
+                                       .max_wanted = options_.draft + 1,
+                                       .fuse = options_.fuse,
+                                       .rounding = options_.rounding});
       bind(decode_);
+    }
+    if (options_.draft > 0) {
+      history_.insert(history_.end(), tokens.begin(), tokens.end());
+      if (tokens.size() == 1 && last) return decode_with_draft(tokens[0]);
+      drop_draft();
     }
     const int row = int(tokens.size()) - 1;
     run(*decode_.executor, tokens, last ? std::span(&row, 1) : std::span<const int>());
@@ -51,12 +59,45 @@ class CpuRunner : public Runner {
     return decode_.executor->row(model_.program().output, 0);
   }
 
+  // One pass computes the logits after `id` and after each drafted id; they wait here until the draft proves
+  // right. A wrong one needs no undoing: keys and values of its positions are written again before they are
+  // read.
+  std::span<const float> decode_with_draft(int id) {
+    const Value output = model_.program().output;
+    if (checked_ < draft_.size() && draft_[checked_] == id) {
+      ++checked_;
+      return decode_.executor->row(output, int(checked_));
+    }
+    drop_draft();
+    const size_t from = find_draft(history_), left = size_t(n_ctx_ - length_ - 1);
+    const size_t most = from == history_.size() ? 0 : size_t(lengths_.next());
+    const size_t count = std::min({most, left, history_.size() - from});
+    draft_.assign(history_.begin() + int64_t(from), history_.begin() + int64_t(from + count));
+    std::vector<int> tokens = {id}, wanted(count + 1);
+    tokens.insert(tokens.end(), draft_.begin(), draft_.end());
+    std::iota(wanted.begin(), wanted.end(), 0);
+    run(*decode_.executor, tokens, wanted);
+    return decode_.executor->row(output, 0);
+  }
+
+  void drop_draft() {
+    if (!draft_.empty()) lengths_.result(int(draft_.size()), int(checked_));
+    counts_.drafted += int64_t(draft_.size()), counts_.accepted += int64_t(checked_);
+    draft_.clear(), checked_ = 0;
+  }
+
+  DraftCounts drafts() const override {
+    return {counts_.drafted + int64_t(draft_.size()), counts_.accepted + int64_t(checked_)};
+  }
+
   void observe_piece(std::span<const int> tokens, Value value, const See& see) override {
     if (observed_ != value) {
       observe_ = {};
-      observe_.plan = make_plan(
-          model_.program(),
-          {.max_tokens = observe_most_, .all_rows = true, .fuse = options_.fuse, .rounding = options_.rounding, .observed = {value}});
+      observe_.plan = make_plan(model_.program(), {.max_tokens = observe_most_,
+                                                   .all_rows = true,
+                                                   .fuse = options_.fuse,
+                                                   .rounding = options_.rounding,
+                                                   .observed = {value}});
       bind(observe_);
       observed_ = value;
     }
@@ -70,6 +111,10 @@ class CpuRunner : public Runner {
   KvCache cache_;
   Planned decode_, observe_;
   Value observed_ = -1;
+  std::vector<int> history_, draft_;  // all ids; those of the last pass that are not asked for yet
+  size_t checked_ = 0;                // ids of the draft that were
+  DraftLength lengths_;
+  DraftCounts counts_;
 };
 
 class CudaRunner : public Runner {

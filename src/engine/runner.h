@@ -25,11 +25,17 @@ struct RunnerOptions {
   KvType kv = KvType::f16;
   Rounding rounding = Rounding::refined;  // of activations, on the CPU
   bool fuse = true;
+  int draft = 0;  // ids that prompt lookup may draft for one pass; 0: none; changes no bit; only the CPU's
+                  // fast arithmetic
   std::atomic<bool>* cancel = nullptr;  // asked between calls; then Error "run.cancelled"
 };
 
 /// Throws Error "context.full" or "token.range" if a sequence of `length` tokens cannot take these.
 void check_tokens(const Model& model, std::span<const int> tokens, int64_t length, int64_t n_ctx);
+
+struct DraftCounts {
+  int64_t drafted = 0, accepted = 0;
+};
 
 class Runner {
  public:
@@ -46,6 +52,8 @@ class Runner {
   /// Appends tokens and shows the named value of every token, or of the last. What lies behind it is not
   /// computed, so a runner that has observed a value can afterwards go no further than that value.
   void observe(std::span<const int> tokens, Value value, bool all, const See& see);
+
+  virtual DraftCounts drafts() const { return {}; }
 
   int64_t length() const { return length_; }
   int64_t n_ctx() const { return n_ctx_; }

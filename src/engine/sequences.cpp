@@ -26,8 +26,10 @@ struct Sequences::State {
       : model(model_),
         options(options_),
         n_ctx(options_.n_ctx > 0 ? options_.n_ctx : model_.program().n_ctx_train),
-        plan(make_plan(model_.program(),
-                       {.max_tokens = options_.n_ubatch, .max_wanted = max_wanted, .fuse = options_.fuse})),
+        plan(make_plan(model_.program(), {.max_tokens = options_.n_ubatch,
+                                          .max_wanted = max_wanted,
+                                          .fuse = options_.fuse,
+                                          .rounding = options_.rounding})),
         executor(plan, model_.weights(), model_.isa(), model_.pool()) {
     for (int i = 0; i < count; ++i) sequences.push_back({KvCache(model.program(), options.kv)});
   }

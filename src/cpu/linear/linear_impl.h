@@ -277,35 +277,42 @@ struct Tile {
 };
 
 // Tokens [first, tile end) of a token tile, at most N at a time.
-template <class V, class P, int M, int N, bool kLow>
+template <class V, int kOffset, int kSub, bool kMin, int M, int N, bool kLow>
 void tile_rest(const Panel& panel, int columns, const TileView& x, int first, float* y, int64_t y_stride) {
   if constexpr (N > 0) {
+    using T = Tile<V, kOffset, kSub, kMin, M, N, kLow>;
     for (; x.stride - first >= N; first += N) {
-      using T = Tile<V, V::panel_offset(P::kOffset), P::kSub, P::kMin, M, N, kLow>;
       T tile{panel, x, T::kWhole ? 0 : first, {}};
       tile.run(columns, y + first * y_stride, y_stride);
     }
-    tile_rest<V, P, M, N - 1, kLow>(panel, columns, x, first, y, y_stride);
+    tile_rest<V, kOffset, kSub, kMin, M, N - 1, kLow>(panel, columns, x, first, y, y_stride);
   }
 }
 
-template <class V, class P, int M, bool kLow>
+// All tokens times one panel. Formats of the same offset, scales and mins share this code.
+template <class V, int kOffset, int kSub, bool kMin, int M, bool kLow>
+__attribute__((noinline)) void panel_tiles(const MatmulArgs& a, const Panel& panel, float* y) {
+  for (int t = 0; t < token_tiles(a.n); ++t) {
+    const TokenTile tokens = token_tile(a.n, t);
+    tile_rest<V, kOffset, kSub, kMin, M, V::kTileTokens, kLow>(
+        panel, a.columns, tile_view(a.x8, a.columns, tokens), 0, y + tokens.first * a.y_stride, a.y_stride);
+  }
+}
+
+template <class V, class P, bool kLow>
 void panel_groups(const MatmulArgs& a, int first_group) {
+  constexpr int M = V::kTileGroups;
   uint8_t* p = a.scratch + (64 - reinterpret_cast<uintptr_t>(a.scratch) % 64) % 64;
   Panel panel{p, reinterpret_cast<float*>(p + int64_t(a.columns) * 16 * M), nullptr};
   panel.mins = panel.scales + int64_t(a.columns) / 32 * P::kSub * M * 16;
   unpack<V, P, M>(a, first_group, panel);
-  for (int t = 0; t < token_tiles(a.n); ++t) {
-    const TokenTile tokens = token_tile(a.n, t);
-    tile_rest<V, P, M, V::kTileTokens, kLow>(panel, a.columns, tile_view(a.x8, a.columns, tokens), 0,
-                                             a.y + tokens.first * a.y_stride + first_group * 16, a.y_stride);
-  }
+  panel_tiles<V, V::panel_offset(P::kOffset), P::kSub, P::kMin, M, kLow>(a, panel, a.y + first_group * 16);
 }
 
 template <class V, class P, bool kLow>
 void matmul_rounded(const MatmulArgs& a) {
   if (a.n > 2) {  // unpack once for all tokens
-    for (int g = 0; g < a.groups; g += V::kTileGroups) panel_groups<V, P, V::kTileGroups, kLow>(a, g);
+    for (int g = 0; g < a.groups; g += V::kTileGroups) panel_groups<V, P, kLow>(a, g);
     return;
   }
   const TileView x = tile_view(a.x8, a.columns, {0, a.n});
