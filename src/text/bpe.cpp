@@ -91,15 +91,6 @@ class MergeTable {
     }
   }
 
-  /// Calls visit(left, right, merge) for every merge.
-  template <class Visit>
-  void for_each(const Visit& visit) const {
-    for (const Slot& slot : slots_) {
-      if (slot.merge.rank >= 0)
-        visit(static_cast<int>(slot.key >> 32), static_cast<int>(slot.key & 0xFFFFFFFF), slot.merge);
-    }
-  }
-
   void insert(int left, int right, Merge merge) {  // the first merge of a pair stays
     const uint64_t key = key_of(left, right);
     for (size_t at = hash(key);; ++at) {
@@ -143,7 +134,6 @@ class BpeEncoder : public Encoder {
       units_.push_back(text.empty() ? 1 : raw_ ? count_units(text) : static_cast<int>(text.size()));
     }
     merges_.finish(texts_.size());
-    if (!raw_) find_replacement();
   }
 
   void encode(std::string_view text, TokenSink& sink) const override {
@@ -152,12 +142,12 @@ class BpeEncoder : public Encoder {
       repaired = lenient_utf8(text);
       text = repaired;
     }
-    std::vector<int> symbols;
+    std::vector<int> scratch;
     cutter_.cut(text, [&](std::string_view word) {
       if (raw_) {
         encode_line(word, sink);
       } else {
-        encode_word(word, symbols, sink);
+        encode_word(word, scratch, sink);
       }
     });
   }
@@ -262,28 +252,6 @@ class BpeEncoder : public Encoder {
     if (unit.view().size() == text.size() && index_.find(unit) < 0) index_.insert(unit, symbol);
   }
 
-  // Invalid bytes become U+FFFD, three bytes each, and may come in millions. Where the merges inside the
-  // character all come before any that reaches over its ends, it may enter the merging as one symbol.
-  void find_replacement() {
-    std::vector<int> parts;
-    for (const char c : {'\xEF', '\xBF', '\xBD'}) parts.push_back(byte_symbols_[static_cast<uint8_t>(c)]);
-    const int ef = parts[0], bd = parts[2];
-    const int efbf = merges_(ef, parts[1]).symbol, bfbd = merges_(parts[1], bd).symbol;
-    merge_all(parts, units_.data(), merges_);
-    if (parts.size() != 1) return;
-    int inside = -1, across = INT_MAX;
-    merges_.for_each([&](int left, int right, Merge m) {
-      const bool inner = (left == ef && right == byte_symbols_[0xBF]) || (left == efbf && right == bd) ||
-                         (left == byte_symbols_[0xBF] && right == bd) || (left == ef && right == bfbd);
-      if (inner) {
-        inside = std::max(inside, m.rank);
-      } else if (right == ef || right == efbf || left == bd || left == bfbd) {
-        across = std::min(across, m.rank);
-      }
-    });
-    if (inside < across) replacement_ = parts[0];
-  }
-
   void put(int symbol, TokenSink& sink) const {
     const std::string_view text = texts_[static_cast<size_t>(symbol)];
     if (symbol < vocabulary_.size()) {
@@ -296,26 +264,16 @@ class BpeEncoder : public Encoder {
     for (char c : text) sink.put(bytes_[static_cast<uint8_t>(c)], 1);
   }
 
-  void encode_word(std::string_view word, std::vector<int>& symbols, TokenSink& sink) const {
+  void encode_word(std::string_view word, std::vector<int>& scratch, TokenSink& sink) const {
     if (vocabulary_.rules->ignore_merges) {
       if (const int id = table_.find(word); id >= 0) return sink.put(id, word.size());
     }
     if (word.size() == 1) return put(byte_symbols_[static_cast<uint8_t>(word[0])], sink);
-    symbols.resize(word.size());
-    const bool fuse = replacement_ >= 0 && word.size() > static_cast<size_t>(kShortWord);
-    for (size_t i = 0; i < word.size(); ++i) {
-      if (fuse && word[i] == '\xEF' && word.substr(i, 3) == "\xEF\xBF\xBD") {
-        symbols[i] = replacement_;
-        symbols[i + 1] = -1;
-        symbols[i + 2] = ~static_cast<int>(i);
-        i += 2;
-      } else {
-        symbols[i] = byte_symbols_[static_cast<uint8_t>(word[i])];
-      }
-    }
-    merge_all(symbols, units_.data(), merges_);
-    for (int s : symbols) put(s, sink);
-    if (symbols.capacity() > (1u << 20)) std::vector<int>().swap(symbols);
+    const auto put_symbol = [&](int s) { put(s, sink); };
+    SymbolOut out{sink, put_symbol};
+    merge_word(
+        word.size(), [&](size_t i) { return byte_symbols_[static_cast<uint8_t>(word[i])]; }, units_.data(),
+        merges_, scratch, out);
   }
 
   // gemma4: a line, or a run of line feeds, which is one token where the vocabulary has it.
@@ -331,8 +289,9 @@ class BpeEncoder : public Encoder {
         put_bytes(unit.view(), sink);
       }
     };
-    encode_segments(
-        UnitReader(line, true), index_, units_.data(), merges_, [&](int s) { put(s, sink); }, stranger);
+    const auto put_symbol = [&](int s) { put(s, sink); };
+    SymbolOut out{sink, put_symbol};
+    encode_segments(UnitReader(line, true), index_, units_.data(), merges_, out, stranger);
   }
 
   const Vocabulary& vocabulary_;
@@ -347,7 +306,6 @@ class BpeEncoder : public Encoder {
   MergeTable merges_;
   UnitIndex index_;  // raw_ only
   std::array<int, 256> byte_symbols_ = {};
-  int replacement_ = -1;             // the symbol of U+FFFD, if it may stand for its bytes from the start
   std::array<int, 256> bytes_ = {};  // token for a byte on its own, or -1
 };
 

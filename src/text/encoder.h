@@ -19,6 +19,11 @@ class TokenSink {
   /// The next text: bytes [begin, end) of `whole`; `prefixed` when a space was set before it.
   void start(std::string_view whole, size_t begin, size_t end, bool prefixed, bool escape, bool repair);
 
+  /// So many more tokens are about to come.
+  void expect(size_t count) {
+    if (ids.size() + count > 2 * ids.capacity()) ids.reserve(ids.size() + count);
+  }
+
   void put(int id, size_t bytes) {
     if (id >= 0) ids.push_back(id);
     if (spans) put_span(id, bytes);
@@ -32,6 +37,15 @@ class TokenSink {
   size_t pending_ = 0;     // transformed bytes of the character before at_ that are still to come
   size_t unchanged_ = 0;   // bytes from at_ on that belong to a character kept as it is
   bool escape_ = false, repair_ = false;
+};
+
+/// Where merge_word puts its symbols: `put` turns one into tokens.
+template <class Put>
+struct SymbolOut {
+  TokenSink& sink;
+  const Put& put;
+  void expect(size_t count) { sink.expect(count); }
+  void operator()(int symbol) const { put(symbol); }
 };
 
 class Encoder {

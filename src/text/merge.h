@@ -1,20 +1,17 @@
 // The merging loop that SentencePiece and byte-level BPE share: of all neighbouring symbols that form a
 // symbol, join the pair of least rank, the leftmost first, until none is left. (Sennrich et al. 2016,
-// arXiv:1508.07909; the order among equals is llama.cpp's.) Two engines with one answer: a scan for words,
-// and bucketed queues for texts of any length.
+// arXiv:1508.07909; the order among equals is llama.cpp's.) Three engines with one answer: a scan for words,
+// bucketed queues for texts of any length, and sweeps for long ones that repeat themselves
+// (merge_repetitive.h).
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "text/bucket_queue.h"
+#include "text/merge_repetitive.h"
 
 namespace plumb {
-
-struct Merge {
-  int rank;    // -1: the pair forms no symbol
-  int symbol;  // what it forms
-};
 
 /// Rescans the ranks after each join. Quadratic, and the fastest for words. Returns how many symbols are
 /// left.
@@ -118,14 +115,55 @@ int merge_long(int* symbols, int count, const int* units, Pairs& pairs) {
   return kept;
 }
 
-/// Joins in place what can be joined; each symbol at the start is one unit. units[s] is how many units symbol
-/// s covers.
+// Writes the symbols of the word in the form that merge_long takes.
 template <class Pairs>
-void merge_all(std::vector<int>& symbols, const int* units, Pairs& pairs) {
-  const int count = static_cast<int>(symbols.size());
-  const int kept = count <= kShortWord ? merge_short(symbols.data(), count, pairs)
-                                       : merge_long(symbols.data(), count, units, pairs);
-  symbols.resize(static_cast<size_t>(kept));
+void spread(const RepetitiveWord<Pairs>& word, const int* units, int* symbols) {
+  int at = 0;
+  for (size_t i = 0; i < word.size(); ++i) {
+    const int begin = at;
+    at += units[word.symbol(i)];
+    symbols[at - 1] = ~begin;
+    symbols[begin] = word.symbol(i);
+  }
+}
+
+/// Joins what can be joined in a word of `count` units, unit i being symbol_at(i), and gives the symbols to
+/// `out`: out.expect(n), then out(s) n times. units[s] is how many units symbol s covers. `scratch` keeps its
+/// memory between calls.
+template <class At, class Pairs, class Out>
+void merge_word(size_t count, const At& symbol_at, const int* units, Pairs& pairs, std::vector<int>& scratch,
+                Out& out) {
+  constexpr size_t kRepetitive = 4096;  // at least so long
+  const int n = static_cast<int>(count);
+  if (n <= kShortWord) {
+    int symbols[kShortWord];
+    for (int i = 0; i < n; ++i) symbols[i] = symbol_at(static_cast<size_t>(i));
+    const int kept = merge_short(symbols, n, pairs);
+    for (int i = 0; i < kept; ++i) out(symbols[i]);
+    return;
+  }
+  bool started = false;
+  if (count >= kRepetitive) {
+    RepetitiveWord<Pairs> word(pairs);
+    started = word.assign(count, symbol_at);
+    if (started && word.merge()) {
+      out.expect(word.size());
+      for (size_t k = 0; k < word.size(); ++k) out(word.symbol(k));
+      return;
+    }
+    if (started) {
+      scratch.resize(count);
+      spread(word, units, scratch.data());
+    }
+  }
+  if (!started) {
+    scratch.resize(count);
+    for (size_t i = 0; i < count; ++i) scratch[i] = symbol_at(i);
+  }
+  const int kept = merge_long(scratch.data(), n, units, pairs);
+  out.expect(static_cast<size_t>(kept));
+  for (int i = 0; i < kept; ++i) out(scratch[static_cast<size_t>(i)]);
+  if (scratch.capacity() > (1u << 20)) std::vector<int>().swap(scratch);
 }
 
 }  // namespace plumb

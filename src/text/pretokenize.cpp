@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
+#include "text/character_lists.h"
 
 namespace plumb {
 namespace {
@@ -44,6 +45,41 @@ std::string members(std::string_view prefix) {
   return s;
 }
 
+// The bytes, written \\xNN, of the characters of a list: ASCII by itself, others by their bit.
+std::string list_members(std::string_view name) {
+  static const std::vector<uint8_t> classes = make_list_classes();
+  const int bit = list_bit(name);
+  PLUMB_CHECK(bit > 0);
+  std::string s;
+  for (uint32_t b = 0; b < 0x100; ++b) {
+    if (((b < 0x80 ? classes[b] : b) & static_cast<uint32_t>(bit)) != 0) s += fmt::format("\\x{:02x}", b);
+  }
+  return s;
+}
+
+// One byte per character: ASCII as it is, others by class_of.
+template <class ClassOf>
+std::string shadow_of(std::string_view text, const ClassOf& class_of) {
+  std::string shadow;
+  shadow.reserve(text.size());
+  uint32_t code = kReplacementCharacter;  // the last character above ASCII, and its class
+  char code_class = static_cast<char>(class_of(code));
+  for (size_t i = 0; i < text.size();) {
+    if (text[i] >= 0) {
+      shadow += text[i++];
+      continue;
+    }
+    const Utf8Step step = utf8_step_lenient(text, i);
+    if (step.code != code) {
+      code = step.code;
+      code_class = static_cast<char>(class_of(code));
+    }
+    shadow += code_class;
+    i += static_cast<size_t>(step.length);
+  }
+  return shadow;
+}
+
 // Length in bytes of the first `characters` characters of well-formed text.
 size_t bytes_of(std::string_view text, size_t characters) {
   size_t at = 0;
@@ -51,9 +87,13 @@ size_t bytes_of(std::string_view text, size_t characters) {
   return at;
 }
 
-size_t characters_of(std::string_view text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+std::array<bool, 256> classes_of(PreTokenizerStep::Alone which) {
+  std::array<bool, 256> table{};
+  if (which == PreTokenizerStep::Alone::line_ends) table['\r'] = table['\n'] = true;
+  for (uint32_t b = 0; which == PreTokenizerStep::Alone::digits && b < 0x80 + std::size(kCategories); ++b) {
+    table[b] = kCategories[b < 0x80 ? static_cast<size_t>(category(b)) : b - 0x80][0] == 'N';
+  }
+  return table;
 }
 
 struct FreeCode {
@@ -72,6 +112,7 @@ struct Cutter::Step {
   PreTokenizerStep::Kind kind;
   std::unique_ptr<pcre2_code, FreeCode> code;
   bool jit;
+  std::array<bool, 256> alone;  // by class
 };
 
 // A stretch of the text and of its shadow.
@@ -82,7 +123,7 @@ struct Cutter::Piece {
 
 struct Cutter::Run {
   std::string_view text;
-  std::string_view classes;  // the shadow; the text itself when it is all ASCII
+  std::string_view classes, lists;  // the shadows; the text itself when it is all ASCII
   const std::function<void(std::string_view)>& word;
   std::unique_ptr<pcre2_match_data, FreeMatch> match;
   std::unique_ptr<pcre2_match_context, FreeContext> context;
@@ -99,7 +140,7 @@ uint8_t character_class(uint32_t code) {
   return static_cast<uint8_t>(0x80 + category(code));
 }
 
-std::string expand_classes(std::string_view pattern) {
+std::string expand_classes(std::string_view pattern, bool lists) {
   const std::string space = "\\x09-\\x0d\\x20\\x9e";
   std::string s;
   bool inside = false;  // a bracket
@@ -107,7 +148,8 @@ std::string expand_classes(std::string_view pattern) {
     const std::string_view rest = pattern.substr(i);
     if (rest.starts_with("\\p{")) {
       const size_t close = rest.find('}');
-      const std::string list = members(rest.substr(3, close - 3));
+      const std::string_view name = rest.substr(3, close - 3);
+      const std::string list = lists ? list_members(name) : members(name);
       s += inside ? list : "[" + list + "]";
       i += close;
     } else if (rest.starts_with("\\s")) {
@@ -133,13 +175,14 @@ std::string expand_classes(std::string_view pattern) {
 
 Cutter::Cutter(const PreTokenizer& rules) {
   for (const PreTokenizerStep& rule : rules.steps) {
-    Step step{rule.kind, nullptr, false};
+    Step step{rule.kind, nullptr, false, classes_of(rule.alone)};
     if (rule.kind != PreTokenizerStep::Kind::digits_by_three) {
-      const bool utf8 = rule.kind == PreTokenizerStep::Kind::utf8;
+      const bool lists = rule.kind == PreTokenizerStep::Kind::lists;
+      if (lists && list_classes_.empty()) list_classes_ = make_list_classes();
       std::string pattern;
       for (const char* part : rule.parts) pattern += part ? part : "";
-      if (!utf8) pattern = expand_classes(pattern);
-      const uint32_t flags = PCRE2_DOLLAR_ENDONLY | (utf8 ? PCRE2_UTF | PCRE2_NO_UTF_CHECK : PCRE2_NEVER_UTF);
+      pattern = expand_classes(pattern, lists);
+      const uint32_t flags = PCRE2_DOLLAR_ENDONLY | PCRE2_NEVER_UTF;
       int code = 0;
       PCRE2_SIZE at = 0;
       step.code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), flags,
@@ -158,32 +201,22 @@ Cutter::Cutter(const PreTokenizer& rules) {
 Cutter::~Cutter() = default;
 
 void Cutter::cut(std::string_view text, const std::function<void(std::string_view)>& word) const {
-  Run run{text, text, word, nullptr, nullptr};
+  Run run{text, text, text, word, nullptr, nullptr};
   run.match.reset(pcre2_match_data_create(1, nullptr));
   run.context.reset(pcre2_match_context_create(nullptr));
   if (!run.match || !run.context) throw std::bad_alloc();
   // Every pattern visits a character a few times; the limit turns a mistake about that into an error.
   pcre2_set_match_limit(run.context.get(),
                         static_cast<uint32_t>(std::min<size_t>(1'000'000 + 16 * text.size(), UINT32_MAX)));
-  std::string shadow;
+  std::string classes, lists;
   if (std::any_of(text.begin(), text.end(), [](char c) { return c < 0; })) {
-    shadow.reserve(text.size());
-    uint32_t code = kReplacementCharacter;  // the last character above ASCII, and its class
-    char code_class = static_cast<char>(character_class(code));
-    for (size_t i = 0; i < text.size();) {
-      if (text[i] >= 0) {
-        shadow += text[i++];
-        continue;
-      }
-      const Utf8Step step = utf8_step_lenient(text, i);
-      if (step.code != code) {
-        code = step.code;
-        code_class = static_cast<char>(character_class(code));
-      }
-      shadow += code_class;
-      i += static_cast<size_t>(step.length);
+    classes = shadow_of(text, character_class);
+    run.classes = run.lists = classes;
+    if (!list_classes_.empty()) {
+      lists = shadow_of(
+          text, [this](uint32_t c) { return c < list_classes_.size() ? list_classes_[c] : uint8_t{0x80}; });
+      run.lists = lists;
     }
-    run.classes = shadow;
   }
   apply(0, {0, text.size(), 0, run.classes.size()}, run);
 }
@@ -200,28 +233,25 @@ void Cutter::apply(size_t step, const Piece& piece, Run& run) const {
 }
 
 void Cutter::match(size_t step, const Piece& piece, Run& run) const {
-  const bool utf8 = steps_[step].kind == PreTokenizerStep::Kind::utf8;
-  const std::string_view subject =
-      utf8 ? run.text.substr(piece.begin, piece.end - piece.begin)
-           : run.classes.substr(piece.class_begin, piece.class_end - piece.class_begin);
+  const std::string_view shadow =
+      steps_[step].kind == PreTokenizerStep::Kind::lists ? run.lists : run.classes;
+  const std::string_view subject = shadow.substr(piece.class_begin, piece.class_end - piece.class_begin);
   Piece rest = piece;
   auto advance = [&](size_t from, size_t to) {  // gives on subject[from, to)
     Piece p = rest;
-    if (utf8) {
-      p.end = p.begin + (to - from);
-      p.class_end = p.class_begin + (run.classes.data() == run.text.data()
-                                         ? to - from
-                                         : characters_of(subject.substr(from, to - from)));
-    } else {
-      p.class_end = p.class_begin + (to - from);
-      p.end = to == subject.size() ? piece.end : p.begin + run.bytes(p.begin, to - from);
-    }
+    p.class_end = p.class_begin + (to - from);
+    p.end = to == subject.size() ? piece.end : p.begin + run.bytes(p.begin, to - from);
     rest.begin = p.end;
     rest.class_begin = p.class_end;
     apply(step + 1, p, run);
   };
   size_t at = 0;
   while (at < subject.size()) {
+    if (steps_[step].alone[static_cast<uint8_t>(subject[at])]) {
+      advance(at, at + 1);
+      ++at;
+      continue;
+    }
     const auto run_pattern = steps_[step].jit ? pcre2_jit_match : pcre2_match;
     const int found = run_pattern(steps_[step].code.get(), reinterpret_cast<PCRE2_SPTR>(subject.data()),
                                   subject.size(), at, PCRE2_NO_UTF_CHECK, run.match.get(), run.context.get());
@@ -242,13 +272,7 @@ void Cutter::match(size_t step, const Piece& piece, Run& run) const {
 }
 
 void Cutter::group_digits(size_t step, const Piece& piece, Run& run) const {
-  static const std::array<bool, 256> digit = [] {
-    std::array<bool, 256> table{};
-    for (uint32_t b = 0; b < 0x80 + std::size(kCategories); ++b) {
-      table[b] = kCategories[b < 0x80 ? static_cast<size_t>(category(b)) : b - 0x80][0] == 'N';
-    }
-    return table;
-  }();
+  static const std::array<bool, 256> digit = classes_of(PreTokenizerStep::Alone::digits);
   auto is_digit = [&](size_t i) { return digit[static_cast<uint8_t>(run.classes[i])]; };
   Piece rest = piece;
   auto advance = [&](size_t count) {

@@ -1,7 +1,7 @@
-// Cuts a text into words by a PreTokenizer's patterns. PCRE2's JIT runs them, mostly over a shadow of the
-// text that has one byte per character: ASCII as it is, any other character as its Unicode class. So
-// categories follow one edition of Unicode (15.1, that of llama.cpp's tables) whatever PCRE2 was built with,
-// patterns are plain byte classes, and time is linear in the text.
+// Cuts a text into words by a PreTokenizer's patterns. PCRE2's JIT runs them over a shadow of the text that
+// has one byte per character: ASCII as it is, any other character as its Unicode class or the lists that hold
+// it. So categories follow one edition of Unicode (15.1, that of llama.cpp's tables) whatever PCRE2 was built
+// with, patterns are plain byte classes, and time is linear in the text.
 #pragma once
 
 #include <functional>
@@ -33,14 +33,15 @@ class Cutter {
   void group_digits(size_t step, const Piece& piece, Run& run) const;
 
   std::vector<Step> steps_;
+  std::vector<uint8_t> list_classes_;  // of code points; empty when no step looks at lists
 };
 
 /// The class of a character as one byte: itself below 0x80, 0x9E for other white space, else 0x80 + its
 /// category.
 uint8_t character_class(uint32_t code);
 
-/// A pattern with \p{..}, \s and \S written out as classes of those bytes.
-std::string expand_classes(std::string_view pattern);
+/// A pattern with \p{..}, \s and \S written out as classes of those bytes; \p{..} names a list when `lists`.
+std::string expand_classes(std::string_view pattern, bool lists = false);
 
 /// True when utf8_step_lenient reads the text without changing a byte.
 bool is_lenient_utf8(std::string_view text);

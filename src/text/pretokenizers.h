@@ -9,11 +9,13 @@ namespace plumb {
 /// A step of the cutting. Every piece of the step before is searched; what matches becomes a piece, and so
 /// does what lies between matches.
 struct PreTokenizerStep {
-  // classes: over one byte per character, its class (pretokenize.h); a pattern of categories. utf8: over the
-  // text itself; a pattern of listed characters. digits_by_three: runs of digits in groups of three from the
-  // right.
-  enum class Kind { classes, utf8, digits_by_three } kind;
+  // Patterns over one byte per character. classes: its class (pretokenize.h), \p{..} a category. lists: which
+  // lists hold it, \p{..} a list (character_lists.h). digits_by_three: runs of digits in groups of three from
+  // the right.
+  enum class Kind { classes, lists, digits_by_three } kind;
   const char* parts[9] = {};  // the pattern, in pieces
+  // Characters that are a match by themselves wherever a search begins with one; saves a search for each.
+  enum class Alone { nothing, digits, line_ends } alone = Alone::nothing;
 };
 
 struct PreTokenizer {

@@ -9,16 +9,15 @@
 
 namespace plumb {
 
-/// Calls symbol(s) for each symbol of the merged text and stranger(unit) for each unit that the index does
-/// not hold.
-template <class Pairs, class OnSymbol, class OnStranger>
-void encode_segments(UnitReader reader, const UnitIndex& index, const int* units, Pairs& pairs,
-                     const OnSymbol& on_symbol, const OnStranger& on_stranger) {
-  std::vector<int> segment;
+/// Gives the symbols of the merged text to `out` (see merge_word) and each unit that the index does not hold
+/// to stranger(unit).
+template <class Pairs, class Out, class OnStranger>
+void encode_segments(UnitReader reader, const UnitIndex& index, const int* units, Pairs& pairs, Out& out,
+                     const OnStranger& on_stranger) {
+  std::vector<int> segment, scratch;
   Unit unit, last;
   auto flush = [&] {
-    if (segment.size() > 1) merge_all(segment, units, pairs);
-    for (int s : segment) on_symbol(s);
+    merge_word(segment.size(), [&](size_t i) { return segment[i]; }, units, pairs, scratch, out);
     segment.clear();
   };
   int symbol = -1;

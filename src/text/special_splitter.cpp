@@ -1,6 +1,6 @@
-// Matching special tokens; see special_splitter.h. One walk of a trie from every position counts the
-// occurrences of each token. Rare ones are then collected and settled one by one; frequent ones are searched
-// for, which is cheap because each takes much of the text away.
+// Matching special tokens; see special_splitter.h. One walk of a trie from every position collects the
+// occurrences of rare tokens, which are then settled one by one. A token found too often is given up there,
+// and searched for later, which is cheap because each takes much of the text away.
 #include "text/special_splitter.h"
 
 #include <algorithm>
@@ -33,12 +33,13 @@ void SpecialSplitter::insert(std::string_view text, int order) {
   int* link = &roots_[static_cast<uint8_t>(text[0])];
   int node = -1;
   for (char c : text) {
+    const int parent = node;
     while (*link >= 0 && nodes_[static_cast<size_t>(*link)].byte != c)
       link = &nodes_[static_cast<size_t>(*link)].sibling;
     node = *link;
     if (node < 0) {
       node = *link = static_cast<int>(nodes_.size());
-      nodes_.push_back({-1, -1, -1, c, false});  // link is dead from here on
+      nodes_.push_back({parent, -1, -1, -1, c, false});  // link is dead from here on
     }
     link = &nodes_[static_cast<size_t>(node)].child;
   }
@@ -48,15 +49,22 @@ void SpecialSplitter::insert(std::string_view text, int order) {
   last.always = !vocabulary_->has(order_[static_cast<size_t>(order)], kControlToken | kUnknownToken);
 }
 
-template <class Found>
-void SpecialSplitter::walk(std::string_view text, bool parse_special, const Found& found) const {
+// Occurrences of the tokens that have at most `rare`; `count` becomes greater for the others.
+std::vector<SpecialSplitter::Match> SpecialSplitter::rare_matches(std::string_view text, bool parse_special,
+                                                                  uint32_t rare,
+                                                                  std::vector<uint32_t>& count) const {
+  std::vector<Match> matches;
+  std::vector<int> open;  // once a token is given up: by node, how many tokens below are not
   const Node* nodes = nodes_.data();
   for (size_t begin = 0; begin < text.size(); ++begin) {
     int node = roots_[static_cast<uint8_t>(text.data()[begin])];
     for (size_t at = begin; node >= 0;) {
+      if (!open.empty() && open[static_cast<size_t>(node)] == 0) break;
       const Node& n = nodes[node];
-      if (n.order >= 0 && (parse_special || n.always)) {
-        found(static_cast<uint32_t>(n.order), static_cast<uint32_t>(begin));
+      if (may_match(n, parse_special)) {
+        uint32_t& found = count[static_cast<size_t>(n.order)];
+        if (found < rare) matches.push_back({static_cast<uint32_t>(n.order), static_cast<uint32_t>(begin)});
+        if (found <= rare && ++found > rare) give_up(node, parse_special, open);
       }
       if (++at == text.size()) break;
       const char byte = text.data()[at];
@@ -64,6 +72,25 @@ void SpecialSplitter::walk(std::string_view text, bool parse_special, const Foun
       while (node >= 0 && nodes[node].byte != byte) node = nodes[node].sibling;
     }
   }
+  std::erase_if(matches, [&](const Match& m) { return count[m.order] > rare; });
+  std::sort(matches.begin(), matches.end(), [](const Match& a, const Match& b) {
+    return a.order != b.order ? a.order < b.order : a.begin < b.begin;
+  });
+  return matches;
+}
+
+void SpecialSplitter::give_up(int node, bool parse_special, std::vector<int>& open) const {
+  auto add_to_ancestors = [&](int from, int what) {
+    for (int n = from; n >= 0; n = nodes_[static_cast<size_t>(n)].parent)
+      open[static_cast<size_t>(n)] += what;
+  };
+  if (open.empty()) {
+    open.resize(nodes_.size(), 0);
+    for (size_t n = 0; n < nodes_.size(); ++n) {
+      if (may_match(nodes_[n], parse_special)) add_to_ancestors(static_cast<int>(n), 1);
+    }
+  }
+  add_to_ancestors(node, -1);
 }
 
 // Gives text[begin, ..) inside `plain` to the token; returns the stretch that remains to its right, or end().
@@ -94,15 +121,8 @@ std::vector<Fragment> SpecialSplitter::split(std::string_view text, bool parse_s
   if (order_.empty() || (!parse_special && !any_user_defined_)) return {{-1, 0, text.size()}};
   PLUMB_CHECK(text.size() < UINT32_MAX);
   std::vector<uint32_t> count(order_.size(), 0);
-  const size_t rare = 64 + text.size() / 256;
-  std::vector<Match> matches;
-  walk(text, parse_special, [&, counts = count.data()](uint32_t order, uint32_t begin) {
-    if (++counts[order] <= rare) matches.push_back({order, begin});
-  });
-  std::erase_if(matches, [&](const Match& m) { return count[m.order] > rare; });
-  std::sort(matches.begin(), matches.end(), [](const Match& a, const Match& b) {
-    return a.order != b.order ? a.order < b.order : a.begin < b.begin;
-  });
+  const auto rare = static_cast<uint32_t>(64 + text.size() / 256);
+  const std::vector<Match> matches = rare_matches(text, parse_special, rare, count);
 
   Plain plains{{0, text.size()}};
   std::vector<Fragment> fragments;

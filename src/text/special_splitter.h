@@ -29,8 +29,8 @@ class SpecialSplitter {
  private:
   using Plain = std::map<size_t, size_t>;  // begin -> end of the stretches that no token has taken
   struct Node {
-    int child = -1, sibling = -1;  // nodes
-    int order = -1;                // in order_, when a token ends here
+    int parent = -1, child = -1, sibling = -1;  // nodes
+    int order = -1;                             // in order_, when a token ends here
     char byte = 0;
     bool always = false;  // matched without parse_special
   };
@@ -40,8 +40,12 @@ class SpecialSplitter {
   };
 
   void insert(std::string_view text, int order);
-  template <class Found>
-  void walk(std::string_view text, bool parse_special, const Found& found) const;
+  std::vector<Match> rare_matches(std::string_view text, bool parse_special, uint32_t rare,
+                                  std::vector<uint32_t>& count) const;
+  bool may_match(const Node& n, bool parse_special) const {
+    return n.order >= 0 && (parse_special || n.always);
+  }
+  void give_up(int node, bool parse_special, std::vector<int>& open) const;
   Plain::iterator take(std::string_view text, int id, size_t begin, Plain::iterator plain, Plain& plains,
                        std::vector<Fragment>& taken) const;
 

@@ -67,7 +67,8 @@ class SpmEncoder : public Encoder {
         bytes(t);
       }
     };
-    encode_segments(UnitReader(text, true), index_, units_.data(), pairs, symbol,
+    SymbolOut out{sink, symbol};
+    encode_segments(UnitReader(text, true), index_, units_.data(), pairs, out,
                     [&](const Unit& unit) { bytes(unit.view()); });
   }
 
