@@ -1,9 +1,13 @@
 // Random numbers, memory and comparisons for the tests of the kernels. Tests only.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <string>
 #include <vector>
@@ -44,6 +48,21 @@ inline int64_t first_difference(const float* a, const float* b, int64_t n) {
   int64_t i = 0;
   while (std::memcmp(a + i, b + i, 4) == 0) ++i;
   return i;
+}
+
+/// Appends a hash of the bits to the file that PLUMB_BITS names: two machines must write the same.
+inline void note_bits(const std::vector<float>& y) {
+  const char* path = std::getenv("PLUMB_BITS");
+  if (!path) return;
+  uint64_t hash = 0;
+  for (const float v : y) {
+    uint32_t bits;
+    std::memcpy(&bits, &v, 4);
+    hash = (hash ^ bits) * 0x9E3779B97F4A7C15ull;
+    hash ^= hash >> 32;
+  }
+  const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+  std::ofstream(path, std::ios::app) << test->name() << ' ' << y.size() << ' ' << hash << '\n';
 }
 
 /// Activations in int8 for n tokens, in memory of their own, laid out here from x8.h's description alone.

@@ -276,6 +276,7 @@ TEST_P(LinearKernel, HasTheSameBitsOnEveryIsaForEveryNumberOfTokensAndObeysTheFo
         const std::vector<float> y = multiply(Isa::scalar, m, x, t, 1);
         alone.insert(alone.end(), y.begin(), y.end());
       }
+      testing::note_bits(alone);
       for (int row = 0; row < width; ++row) {
         if (row >= rows) {
           ASSERT_EQ(alone[size_t(row)], 0) << "a row past the end";
