@@ -1,8 +1,6 @@
 // Random numbers, memory and comparisons for the tests of the kernels. Tests only.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -61,8 +59,7 @@ inline void note_bits(const std::vector<float>& y) {
     hash = (hash ^ bits) * 0x9E3779B97F4A7C15ull;
     hash ^= hash >> 32;
   }
-  const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
-  std::ofstream(path, std::ios::app) << test->name() << ' ' << y.size() << ' ' << hash << '\n';
+  std::ofstream(path, std::ios::app) << y.size() << ' ' << hash << '\n';
 }
 
 /// Activations in int8 for n tokens, in memory of their own, laid out here from x8.h's description alone.
