@@ -1,8 +1,12 @@
 #include "base/isa.h"
 
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
 namespace plumb {
 namespace {
-constexpr Isa kAll[] = {Isa::scalar, Isa::avx2, Isa::avx512};
+constexpr Isa kAll[] = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::neon};
 }
 
 const char* name(Isa isa) {
@@ -11,6 +15,8 @@ const char* name(Isa isa) {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::neon:
+      return "neon";
     case Isa::scalar:
       break;
   }
@@ -34,9 +40,13 @@ bool supported(Isa isa) {
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+    case Isa::neon:
     case Isa::scalar:
       break;
   }
+#elif defined(__aarch64__)
+  constexpr unsigned long kDotProduct = 1 << 20;  // HWCAP_ASIMDDP of Linux
+  if (isa == Isa::neon) return (getauxval(AT_HWCAP) & kDotProduct) != 0;
 #endif
   return isa == Isa::scalar;
 }

@@ -8,8 +8,9 @@
 namespace plumb {
 
 /// In ascending order of preference. avx512 means F, BW, DQ, VL, VBMI and VNNI together (Ice Lake, Zen 4 and
-/// later); avx2 means AVX2, FMA and F16C.
-enum class Isa { scalar, avx2, avx512 };
+/// later); avx2 means AVX2, FMA and F16C; neon means ARM's with the dot product (armv8.2, and all of
+/// armv8.4).
+enum class Isa { scalar, avx2, avx512, neon };
 
 const char* name(Isa isa);
 std::optional<Isa> find_isa(std::string_view name);

@@ -85,6 +85,7 @@ TEST(Attention, EqualsTheReferenceWithinTheBoundAndItselfOnEveryIsaAndGrouping) 
           if (window > 1 && (cases + window) % 3 != 0) continue;
           const std::vector<float> y =
               attend(Isa::scalar, scalar, q, group, first_pos, tokens, window, scale);
+          testing::note_bits(y);
           for (int t = 0; t < tokens; ++t) {
             const int64_t pos = first_pos + t,
                           first = window > 0 ? std::max<int64_t>(0, pos - window + 1) : 0;

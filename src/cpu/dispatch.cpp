@@ -9,6 +9,8 @@ const Kernels& kernels(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return avx512_kernels();
   if (isa == Isa::avx2) return avx2_kernels();
+#elif defined(__aarch64__)
+  if (isa == Isa::neon) return neon_kernels();
 #endif
   return scalar_kernels();
 }

@@ -8,6 +8,7 @@ namespace plumb {
 Matmul scalar_matmul(Format format) noexcept;
 Matmul avx2_matmul(Format format) noexcept;
 Matmul avx512_matmul(Format format) noexcept;
+Matmul neon_matmul(Format format) noexcept;
 
 /// Bytes of one group of 16 rows as packed; 0 for formats that stay as they are and are decoded when used.
 int64_t packed_group_bytes(Format format, int columns);

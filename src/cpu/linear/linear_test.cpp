@@ -311,6 +311,7 @@ void check_matrix(const Matrix& m, const Tokens& x) {
     const std::vector<float> y = multiply(Isa::scalar, m, x, t, 1);
     alone.insert(alone.end(), y.begin(), y.end());
   }
+  testing::note_bits(alone);
   for (int row = 0; row < width; ++row) {
     if (row >= m.rows) {
       ASSERT_EQ(alone[size_t(row)], 0) << "a row past the end";
