@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 
 #include "base/error.h"
 #include "cpu/linear/linear.h"
@@ -12,8 +13,22 @@
 
 namespace plumb {
 
+using Clock = std::chrono::steady_clock;
+
 struct CpuExecutor::Bound : Steps {
   using Steps::Steps;
+  std::vector<StepTime>* times = nullptr;
+
+  // Time of step i, on thread 0, when all threads are done with it.
+  void note(size_t i, Clock::time_point& last) const {
+    const Clock::time_point now = Clock::now();
+    const int64_t rows = int64_t(plan.steps[i].wanted ? batch->wanted.size() : batch->tokens.size());
+    if (rows > 0) {
+      StepTime& t = (*times)[i];
+      t.seconds += std::chrono::duration<double>(now - last).count(), ++t.calls, t.rows += rows;
+    }
+    last = now;
+  }
 };
 
 namespace {
@@ -76,10 +91,12 @@ void CpuExecutor::run(const Batch& batch) {
   PLUMB_CHECK(int(batch.tokens.size()) <= b.plan.max_tokens && int(batch.wanted.size()) <= b.plan.max_wanted);
   b.batch = &batch;
   b.pool.run([&](int thread) {
+    Clock::time_point last = b.times ? Clock::now() : Clock::time_point();
     for (size_t i = 0; i < b.plan.steps.size(); ++i) {
       const int units = b.units(i);
       for (int unit; (unit = b.pool.claim(units)) >= 0;) b.run(i, unit, thread);
       b.pool.barrier();
+      if (b.times && thread == 0) b.note(i, last);
     }
   });
   for (size_t i = 0; i < b.plan.steps.size(); ++i) {
@@ -94,6 +111,8 @@ void CpuExecutor::run(const Batch& batch) {
     if (!finite(row(output, int(i)))) refuse(b.plan.program->nodes[size_t(output)].name, batch);
   }
 }
+
+void CpuExecutor::time_steps(std::vector<StepTime>* times) { bound_->times = times; }
 
 std::span<const float> CpuExecutor::row(Value v, int i) const {
   const Bound& b = *bound_;

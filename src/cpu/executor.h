@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/pool.h"
 #include "cpu/kernels.h"
@@ -24,6 +25,13 @@ struct Batch {
   std::span<const int> wanted;       // rows whose logits are asked for, ascending
 };
 
+/// What a step has cost so far.
+struct StepTime {
+  double seconds = 0;
+  int64_t calls = 0;  // in which it had any work
+  int64_t rows = 0;   // tokens, or wanted rows
+};
+
 class CpuExecutor {
  public:
   /// Keeps references to all; the plan is bound to buffers of this executor.
@@ -36,6 +44,9 @@ class CpuExecutor {
   /// Row i of a value after run(): of the i-th token, or of the i-th wanted one for the logits. Only for
   /// values that the plan keeps (the output, or those observed).
   std::span<const float> row(Value v, int i) const;
+
+  /// Adds the cost of every step to `times` from the next run on; null: no more.
+  void time_steps(std::vector<StepTime>* times);
 
  private:
   struct Bound;

@@ -155,18 +155,18 @@ Runner::Runner(const Model& model, const RunnerOptions& options)
   options_.n_ubatch = int(std::min<int64_t>(options_.n_ubatch, n_ctx_));
 }
 
-void Runner::check(std::span<const int> tokens) const {
-  if (length_ + int64_t(tokens.size()) > n_ctx_) {
+void check_tokens(const Model& model, std::span<const int> tokens, int64_t length, int64_t n_ctx) {
+  if (length + int64_t(tokens.size()) > n_ctx) {
     throw Error({.code = "context.full",
-                 .expected = fmt::format("at most {} tokens of context", n_ctx_),
-                 .found = fmt::format("{}", length_ + int64_t(tokens.size())),
+                 .expected = fmt::format("at most {} tokens of context", n_ctx),
+                 .found = fmt::format("{}", length + int64_t(tokens.size())),
                  .remedy = fmt::format("shorten the prompt or raise -c (the model was trained with {})",
-                                       model_.program().n_ctx_train)});
+                                       model.program().n_ctx_train)});
   }
   for (int id : tokens) {
-    if (id < 0 || id >= model_.n_vocab()) {
+    if (id < 0 || id >= model.n_vocab()) {
       throw Error({.code = "token.range",
-                   .expected = fmt::format("token ids from 0 to {}", model_.n_vocab() - 1),
+                   .expected = fmt::format("token ids from 0 to {}", model.n_vocab() - 1),
                    .found = std::to_string(id)});
     }
   }
@@ -174,7 +174,7 @@ void Runner::check(std::span<const int> tokens) const {
 
 void Runner::pieces(std::span<const int> tokens, int most,
                     const std::function<void(std::span<const int>, bool)>& run) {
-  check(tokens);
+  check_tokens(model_, tokens, length_, n_ctx_);
   const size_t total = tokens.size();
   while (!tokens.empty()) {
     if (options_.cancel && options_.cancel->load())

@@ -26,6 +26,9 @@ struct RunnerOptions {
   std::atomic<bool>* cancel = nullptr;  // asked between calls; then Error "run.cancelled"
 };
 
+/// Throws Error "context.full" or "token.range" if a sequence of `length` tokens cannot take these.
+void check_tokens(const Model& model, std::span<const int> tokens, int64_t length, int64_t n_ctx);
+
 class Runner {
  public:
   /// Position in the sequence and the values of one row.
@@ -57,7 +60,6 @@ class Runner {
   int observe_most_ = 1;  // tokens per call of observe
 
  private:
-  void check(std::span<const int> tokens) const;
   void pieces(std::span<const int> tokens, int most,
               const std::function<void(std::span<const int>, bool last)>& run);
 };

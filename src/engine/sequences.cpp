@@ -1,0 +1,104 @@
+#include "engine/sequences.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace plumb {
+namespace {
+
+// The rows of one pass over the weights.
+struct Pass {
+  std::vector<int> tokens, positions, wanted;
+  std::vector<KvCache*> caches;
+  std::vector<int> sequences;  // of the rows
+};
+
+}  // namespace
+
+struct Sequences::State {
+  struct Sequence {
+    KvCache cache;
+    int64_t length = 0;
+  };
+
+  State(const Model& model_, const RunnerOptions& options_, int count, int max_wanted)
+      : model(model_),
+        options(options_),
+        n_ctx(options_.n_ctx > 0 ? options_.n_ctx : model_.program().n_ctx_train),
+        plan(make_plan(model_.program(),
+                       {.max_tokens = options_.n_ubatch, .max_wanted = max_wanted, .fuse = options_.fuse})),
+        executor(plan, model_.weights(), model_.isa(), model_.pool()) {
+    for (int i = 0; i < count; ++i) sequences.push_back({KvCache(model.program(), options.kv)});
+  }
+
+  void run(Pass& pass, const See& see) {
+    if (pass.tokens.empty()) return;
+    if (options.cancel && options.cancel->load())
+      throw Error({.code = "run.cancelled", .found = "an interrupt"});
+    for (size_t i = 0; i < pass.tokens.size(); ++i) pass.caches[i]->reserve(pass.positions[i] + 1);
+    executor.run({pass.tokens, pass.positions, pass.caches, pass.wanted});
+    for (int s : pass.sequences) ++sequences[size_t(s)].length;
+    for (size_t i = 0; i < pass.wanted.size(); ++i) {
+      const size_t row = size_t(pass.wanted[i]);
+      see(pass.sequences[row], pass.positions[row], executor.row(model.program().output, int(i)));
+    }
+    pass = {};
+  }
+
+  const Model& model;
+  RunnerOptions options;
+  int64_t n_ctx;
+  Plan plan;
+  CpuExecutor executor;
+  std::vector<Sequence> sequences;
+};
+
+Sequences::Sequences(const Model& model, const RunnerOptions& options, int count, int max_wanted) {
+  PLUMB_CHECK(count >= 1 && max_wanted >= 1 && options.n_ubatch >= 1);
+  state_ = std::make_unique<State>(model, options, count, std::min(max_wanted, options.n_ubatch));
+}
+
+Sequences::~Sequences() = default;
+
+int Sequences::count() const { return int(state_->sequences.size()); }
+int64_t Sequences::n_ctx() const { return state_->n_ctx; }
+int64_t Sequences::length(int sequence) const { return state_->sequences[size_t(sequence)].length; }
+const Plan& Sequences::plan() const { return state_->plan; }
+
+void Sequences::decode(std::span<const Piece> pieces, const See& see) {
+  State& s = *state_;
+  std::vector<bool> named(s.sequences.size());
+  for (const Piece& p : pieces) {
+    PLUMB_CHECK(p.sequence >= 0 && p.sequence < count() && !named[size_t(p.sequence)]);
+    named[size_t(p.sequence)] = true;
+    check_tokens(s.model, p.tokens, length(p.sequence), s.n_ctx);
+  }
+  Pass pass;
+  for (const Piece& p : pieces) {
+    const int64_t start = length(p.sequence);
+    for (size_t i = 0; i < p.tokens.size(); ++i) {
+      const bool wanted = p.want == Want::all || (p.want == Want::last && i + 1 == p.tokens.size());
+      if (int(pass.tokens.size()) == s.plan.max_tokens ||
+          (wanted && int(pass.wanted.size()) == s.plan.max_wanted))
+        s.run(pass, see);
+      if (wanted) pass.wanted.push_back(int(pass.tokens.size()));
+      pass.tokens.push_back(p.tokens[i]), pass.positions.push_back(int(start + int64_t(i)));
+      pass.caches.push_back(&s.sequences[size_t(p.sequence)].cache), pass.sequences.push_back(p.sequence);
+    }
+  }
+  s.run(pass, see);
+}
+
+void Sequences::truncate(int sequence, int64_t length) {
+  int64_t& now = state_->sequences[size_t(sequence)].length;
+  PLUMB_CHECK(length >= 0 && length <= now);
+  now = length;
+}
+
+void Sequences::time_steps(std::vector<StepTime>* times) {
+  PLUMB_CHECK(!times || times->size() == plan().steps.size());
+  state_->executor.time_steps(times);
+}
+
+}  // namespace plumb

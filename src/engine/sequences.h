@@ -1,0 +1,58 @@
+// Several sequences of one model, advanced together by the fast CPU plan: one call may hold the prompt of
+// one, a draft of another and the next token of ten more. What a sequence gets is, bit for bit, what it gets
+// alone (docs/numerics.md). Batched benchmarks, the server's batching and prompt-lookup speculation stand on
+// it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "cpu/executor.h"
+#include "engine/runner.h"
+
+namespace plumb {
+
+class Sequences {
+ public:
+  enum class Want { none, last, all };  // of whose tokens the logits are computed
+
+  /// Tokens to append to one sequence.
+  struct Piece {
+    int sequence;
+    std::span<const int> tokens;
+    Want want = Want::last;
+  };
+
+  /// The logits [n_vocab] after the token at `position`; valid during the call.
+  using See = std::function<void(int sequence, int64_t position, std::span<const float> logits)>;
+
+  /// `count` empty sequences of at most n_ctx tokens each; arith and backend of the options play no part. At
+  /// most `max_wanted` rows of logits come from one pass over the weights.
+  Sequences(const Model& model, const RunnerOptions& options, int count, int max_wanted = 32);
+  ~Sequences();
+
+  int count() const;
+  int64_t n_ctx() const;
+  int64_t length(int sequence) const;
+
+  /// Appends every piece (at most one per sequence) and shows the wanted rows in the order of the pieces.
+  /// Passes over the weights hold up to n_ubatch tokens. Throws Error "context.full" or "token.range" with
+  /// nothing appended; "run.cancelled" or "numeric.nonfinite" with what came before the pass appended.
+  void decode(std::span<const Piece> pieces, const See& see);
+
+  /// Forgets what lies behind the first `length` tokens; they are as if the rest had never come.
+  void truncate(int sequence, int64_t length);
+
+  /// Adds the time of every step of the plan to `times` from now on; null: no more. `times` has plan().steps
+  /// entries.
+  void time_steps(std::vector<StepTime>* times);
+  const Plan& plan() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace plumb
