@@ -195,6 +195,11 @@ std::span<const float> Runner::decode(std::span<const int> tokens) {
   return logits;
 }
 
+void Runner::truncate(int64_t length) {
+  PLUMB_CHECK(options_.arith == Arith::fast && length >= 0 && length <= length_);
+  length_ = length;
+}
+
 void Runner::observe(std::span<const int> tokens, Value value, bool all, const See& see) {
   PLUMB_CHECK(value <= reach_);
   reach_ = value;

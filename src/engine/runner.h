@@ -45,6 +45,9 @@ class Runner {
   /// computed, so a runner that has observed a value can afterwards go no further than that value.
   void observe(std::span<const int> tokens, Value value, bool all, const See& see);
 
+  /// Forgets what lies behind the first `length` tokens. The references cannot.
+  void truncate(int64_t length);
+
   int64_t length() const { return length_; }
   int64_t n_ctx() const { return n_ctx_; }
 

@@ -13,7 +13,9 @@ const char* kind(const Step& s) {
   return kNames[s.what.index()];
 }
 
-std::string kernel(const Step& s) {
+}  // namespace
+
+std::string kind_of(const Step& s) {
   std::string k = kind(s);
   if (const auto* l = std::get_if<LinearStep>(&s.what)) {
     if (l->parts.size() > 1) k += fmt::format("*{}", l->parts.size());
@@ -28,8 +30,6 @@ std::string kernel(const Step& s) {
   }
   return k;
 }
-
-}  // namespace
 
 std::string print(const Plan& plan) {
   const Program& p = *plan.program;
@@ -49,7 +49,7 @@ std::string print(const Plan& plan) {
       values += " " + p.nodes[size_t(q->x)].name + ":x8";
     const bool per_key = std::holds_alternative<AttentionStep>(s.what);
     text += fmt::format("{:>14} {:>14}  {}{}:{}\n", s.weight_bytes,
-                        fmt::format("{}{}", s.flops, per_key ? "/key" : ""), kernel(s),
+                        fmt::format("{}{}", s.flops, per_key ? "/key" : ""), kind_of(s),
                         s.wanted ? " (wanted rows)" : "", values);
     bytes += s.weight_bytes;
     if (!per_key) flops += s.flops;
