@@ -1,4 +1,5 @@
-"""./dev bench rivals: races `plumb bench` against llama.cpp, or any other program with llama-bench's flags, by ratios.
+"""./dev bench: `plumb bench` on SmolLM2. ./dev bench LLAMA_BENCH [...]: a quick race against that program.
+./dev bench rivals [...]: races `plumb bench` against llama.cpp, or any other program with llama-bench's flags, by ratios.
 
 Builds llama.cpp from the source package llama-cpp-python once (in the cache folder; --llama-bin DIR takes a built one),
 compares both engines' probabilities on a text first, finds the rival's best setting per test in a scouting round, then
@@ -77,10 +78,9 @@ def divergence(args, model, bin_folder):
         rows = np.frombuffer(data, "<u2", offset=20 + 4 * n_ctx * chunks).reshape(-1, width)
         first = n_ctx // 2
         info = json.loads(subprocess.run([args.plumb, "inspect", "--json", model], check=True, capture_output=True).stdout)
-        keys = info["tokenizer"] or {}
-        if keys.get("add_bos") or keys.get("add_bos_token"):  # the file keeps the text's tokens, not the one put first
-            bos = keys.get("bos_token_id", keys.get("bos", tokens[0]))
-            tokens[0] = bos.get("id", tokens[0]) if isinstance(bos, dict) else bos
+        special, flags = info["tokenizer"]["special"], info["tokenizer"]["flags"]
+        if flags.get("add_bos_token", info["tokenizer"]["model"] == "llama"):
+            tokens[0] = special["bos"]["id"]  # the file keeps the text's token there
         out = Path(work) / "logits.npy"
         subprocess.run([args.plumb, "logits", "-m", model, "--tokens", ",".join(map(str, tokens)), "--all", "-o", out, "-t",
                         str(args.threads)], check=True, capture_output=True)
@@ -189,7 +189,7 @@ def compete(args, name, program):
                                           f"{share:.3f}", len(ratios), dropped])))
 
 
-def parse():
+def parse(arguments):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--models", help="GGUF files, separated by commas; default: SmolLM2")
     p.add_argument("--tests", default="pp512,tg128")
@@ -202,11 +202,19 @@ def parse():
     p.add_argument("--max-kld", type=float, default=0.02, help="the engines compute the same below this divergence")
     p.add_argument("--no-check", action="store_true", help="skip that comparison")
     p.add_argument("--plumb", default=str(ROOT / "build" / "release" / "plumb"))
-    return p.parse_args()
+    return p.parse_args(arguments)
 
 
 def main():
-    args = parse()
+    plumb = str(ROOT / "build" / "release" / "plumb")
+    arguments = sys.argv[1:]
+    if not arguments:
+        sys.exit(subprocess.run([plumb, "bench", "-m", fetch.fetch("smollm2")]).returncode)
+    if arguments[0] == "rivals":
+        arguments = arguments[1:]
+    elif not arguments[0].startswith("-"):
+        arguments = ["--no-llama", "--no-check", "--rival", "rival=" + arguments[0], *arguments[1:]]
+    args = parse(arguments)
     args.act_now = ""
     args.models = args.models or str(fetch.fetch("smollm2"))
     args.version = subprocess.run([args.plumb, "--version"], capture_output=True, text=True).stdout.split()[-1]
