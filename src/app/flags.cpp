@@ -20,10 +20,9 @@ namespace plumb {
 namespace {
 
 constexpr std::pair<const char*, const char*> kShortNames[] = {
-    {"-ub", "--ubatch-size"},
-    {"-ctk", "--cache-type-k"},
-    {"-ctv", "--cache-type-v"},
-    {"-ngl", "--n-gpu-layers"},
+    {"-ub", "--ubatch-size"},   {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"},
+    {"-ngl", "--n-gpu-layers"}, {"-pg", "--prompt-gen"},    {"-npp", "--n-pp"},
+    {"-ntg", "--n-tg"},         {"-npl", "--n-pl"},
 };
 
 constexpr const char* kDefaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf";

@@ -86,6 +86,11 @@ class CpuRunner : public Runner {
     draft_.clear(), checked_ = 0;
   }
 
+  void forget() override {
+    drop_draft();
+    if (options_.draft > 0) history_.resize(size_t(length_));
+  }
+
   DraftCounts drafts() const override {
     return {counts_.drafted + int64_t(draft_.size()), counts_.accepted + int64_t(checked_)};
   }
@@ -240,6 +245,12 @@ std::span<const float> Runner::decode(std::span<const int> tokens) {
   pieces(tokens, options_.n_ubatch,
          [&](std::span<const int> piece, bool last) { logits = decode_piece(piece, last); });
   return logits;
+}
+
+void Runner::truncate(int64_t length) {
+  PLUMB_CHECK(options_.arith == Arith::fast && length >= 0 && length <= length_);
+  length_ = length;
+  forget();
 }
 
 void Runner::observe(std::span<const int> tokens, Value value, bool all, const See& see) {

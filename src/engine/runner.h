@@ -53,6 +53,9 @@ class Runner {
   /// computed, so a runner that has observed a value can afterwards go no further than that value.
   void observe(std::span<const int> tokens, Value value, bool all, const See& see);
 
+  /// Forgets what lies behind the first `length` tokens. The references cannot.
+  void truncate(int64_t length);
+
   virtual DraftCounts drafts() const { return {}; }
 
   int64_t length() const { return length_; }
@@ -62,6 +65,7 @@ class Runner {
   Runner(const Model& model, const RunnerOptions& options);
   virtual std::span<const float> decode_piece(std::span<const int> tokens, bool last) = 0;
   virtual void observe_piece(std::span<const int> tokens, Value value, const See& see) = 0;
+  virtual void forget() {}  // what lies behind length()
 
   const Model& model_;
   RunnerOptions options_;

@@ -186,6 +186,15 @@ TEST(Runner, RefusesMoreTokensThanTheContextHoldsAndKeepsWhatItHas) {
   EXPECT_EQ(code_of([&] { runner->decode(prompt(1)); }), "context.full");
 }
 
+TEST(Runner, WhatWasTruncatedLeavesNoTrace) {
+  const TinyFile file({});
+  const Model model(file.path(), {});
+  const auto runner = Runner::make(model, {});
+  runner->decode(prompt(30, 2));
+  runner->truncate(0);
+  EXPECT_TRUE(same_bits(runner->decode(prompt(7)), logits(model, {}, prompt(7))));
+}
+
 TEST(Runner, RefusesTokensOutsideTheVocabulary) {
   const TinyFile file({});
   const Model model(file.path(), {});

@@ -132,6 +132,9 @@ Plan make_plan(const Program& program, const PlanOptions& options);
 /// The plan as text: a line per step with its nodes, bytes and flops, and totals.
 std::string print(const Plan& plan);
 
+/// What a step is, with what was fused into it: "linear*2+glu".
+std::string kind_of(const Step& step);
+
 /// Floats from one row of a value to the next: its size rounded up to 32, so that kernels may write whole
 /// tiles.
 inline int64_t row_stride(int64_t size) { return (size + 31) / 32 * 32; }

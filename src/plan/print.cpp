@@ -22,7 +22,9 @@ std::string row(const RowStep& r) {
   return k;
 }
 
-std::string kernel(const Step& s) {
+}  // namespace
+
+std::string kind_of(const Step& s) {
   std::string k = kind(s);
   if (const auto* l = std::get_if<LinearStep>(&s.what)) {
     if (l->row) k = "row" + row(*l->row) + "+" + k;
@@ -33,8 +35,6 @@ std::string kernel(const Step& s) {
   if (const auto* r = std::get_if<RowStep>(&s.what)) k += row(*r);
   return k;
 }
-
-}  // namespace
 
 std::string print(const Plan& plan) {
   const Program& p = *plan.program;
@@ -50,7 +50,7 @@ std::string print(const Plan& plan) {
     }
     const bool per_key = std::holds_alternative<AttentionStep>(s.what);
     text += fmt::format("{:>14} {:>14}  {}{}:{}\n", s.weight_bytes,
-                        fmt::format("{}{}", s.flops, per_key ? "/key" : ""), kernel(s),
+                        fmt::format("{}{}", s.flops, per_key ? "/key" : ""), kind_of(s),
                         s.wanted ? " (wanted rows)" : "", values);
     bytes += s.weight_bytes;
     if (!per_key) flops += s.flops;
