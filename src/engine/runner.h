@@ -21,7 +21,7 @@ struct RunnerOptions {
   int device = 0;                  // of CUDA
   int n_ctx = 0;                   // 0: what the model was trained with
   int n_ubatch = 512;              // tokens per call, at most; never changes a bit
-  KvType kv = KvType::f16;
+  KvTypes kv;
   bool fuse = true;
   std::atomic<bool>* cancel = nullptr;  // asked between calls; then Error "run.cancelled"
 };
