@@ -155,5 +155,71 @@ class Failures(unittest.TestCase):
             self.assertIn(b"file.lost", errors)
 
 
+class PackedWeights(unittest.TestCase):
+    """The copy of the packed weights that the next load maps."""
+
+    PROMPT = ("--tokens", "19556,905", "-n", "8")
+
+    def test_the_text_is_the_same_without_with_a_new_and_with_a_kept_copy(self):
+        with tempfile.TemporaryDirectory() as folder:
+            env = {"PLUMB_PACKED": folder}
+            expected = text(*self.PROMPT, "--no-repack-cache", env=env)
+            self.assertEqual(os.listdir(folder), [])
+            self.assertEqual(text(*self.PROMPT, env=env), expected)
+            (name,) = os.listdir(folder)
+            self.assertEqual(text(*self.PROMPT, env=env), expected)
+            self.assertEqual(os.listdir(folder), [name])
+
+    def test_a_copy_cut_or_flipped_is_made_anew(self):
+        with tempfile.TemporaryDirectory() as folder:
+            env = {"PLUMB_PACKED": folder}
+            expected = text(*self.PROMPT, env=env)
+            kept = Path(folder) / os.listdir(folder)[0]
+            whole = kept.read_bytes()
+            for damaged in (whole[:-1], whole[:100], b"", whole[:50000000] + bytes([whole[50000000] ^ 1]) + whole[50000001:]):
+                kept.write_bytes(damaged)
+                self.assertEqual(text(*self.PROMPT, env=env), expected)
+                self.assertEqual(kept.read_bytes(), whole)
+
+    def test_another_model_under_the_same_name_is_noticed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / "model.gguf"
+            shutil.copyfile(MODEL, model)
+            env = {"PLUMB_PACKED": str(Path(folder) / "packed")}
+            before = run("logits", "-m", model, "--tokens", "1,2,3", env=env).stdout
+            bytes_ = bytearray(model.read_bytes())
+            for i in range(40000000, 40400000):  # codes and scales of some layer
+                bytes_[i] ^= 1
+            model.write_bytes(bytes_)
+            after = run("logits", "-m", model, "--tokens", "1,2,3", env=env).stdout
+            self.assertNotEqual(after, before)
+            self.assertEqual(after, run("logits", "-m", model, "--tokens", "1,2,3", "--no-repack-cache", env=env).stdout)
+
+    def test_a_folder_that_cannot_be_written_does_not_matter(self):
+        self.assertEqual(text(*self.PROMPT, env={"PLUMB_PACKED": "/proc/none"}), text(*self.PROMPT, "--no-repack-cache"))
+
+
+class Speculation(unittest.TestCase):
+    def test_drafts_change_no_byte_of_the_text(self):
+        repeated = "1 apple, 2 pears, 3 plums. 1 apple, 2 pears, 3 plums. 1 apple, 2"
+        for more in ((), ("--temp", "1", "-s", "5"), ("--draft-max", "3"), ("-t", "1", "-ub", "5")):
+            plain = run("run", "-m", MODEL, "-p", repeated, "-n", "40", "--temp", "0", *more)
+            drafted = run("run", "-m", MODEL, "-p", repeated, "-n", "40", "--temp", "0", "--spec", "ngram", *more)
+            self.assertEqual(drafted.stdout, plain.stdout)
+            self.assertRegex(drafted.stderr.decode(), r"drafts \d+/\d+")
+            self.assertNotIn(b"drafts", plain.stderr)
+
+    def test_the_end_of_the_context_is_where_it_was(self):
+        plain, drafted = (run("run", "-m", MODEL, "-p", "a b a b a b a b", "-c", "40", "--temp", "0", "--ignore-eos", *more)
+                          for more in ((), ("--spec", "ngram")))
+        self.assertEqual(drafted.stdout, plain.stdout)
+        self.assertIn(b"context full", drafted.stderr)
+
+    def test_it_is_refused_where_it_does_not_exist(self):
+        r = run("run", "-m", MODEL, "-p", "x", "--spec", "ngram", "--arith", "ref32")
+        self.assertEqual(r.returncode, 4)
+        self.assertIn(b"usage.spec", r.stderr)
+
+
 if __name__ == "__main__":
     unittest.main()

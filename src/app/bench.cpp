@@ -253,6 +253,9 @@ void add_bench(CLI::App& root) {
       ->capture_default_str();
   flag(c, "--models-dir", o->model.models_dir, "Model folder");
   flag(c, "--isa", o->model.isa, "Instruction set: scalar, avx2, avx512; also PLUMB_ISA");
+  flag(c, "--act", o->model.act, "Rounding of activations on the CPU: 8, 8r, 16")
+      ->check(CLI::IsMember({"8", "8r", "16"}))
+      ->capture_default_str();
   flag(c, "--no-fusion", o->model.no_fusion, "One step per operation");
   flag(c, "--backend", o->model.backend, "Where the model runs: cpu, cuda")
       ->check(CLI::IsMember({"cpu", "cuda"}))

@@ -24,10 +24,8 @@ std::string without_layer(const std::string& name) {
 }
 
 std::string group_name(const Plan& plan, const Step& step) {
-  std::vector<Value> values = step.values;
-  if (const auto* q = std::get_if<QuantiseStep>(&step.what)) values = {q->x};
   std::string name = kind_of(step) + ":";
-  for (Value v : values) name += " " + without_layer(plan.program->nodes[size_t(v)].name);
+  for (Value v : step.values) name += " " + without_layer(plan.program->nodes[size_t(v)].name);
   return name;
 }
 
@@ -86,8 +84,9 @@ std::vector<StepGroup> group_steps(const Plan& plan, std::span<const StepTime> t
   }
   std::vector<StepGroup> groups;
   for (auto& [name, group] : by_name) groups.push_back(std::move(group));
-  std::stable_sort(groups.begin(), groups.end(),
-                   [](const StepGroup& a, const StepGroup& b) { return a.seconds > b.seconds; });
+  std::sort(groups.begin(), groups.end(), [](const StepGroup& a, const StepGroup& b) {
+    return a.seconds != b.seconds ? a.seconds > b.seconds : a.name < b.name;
+  });
   return groups;
 }
 

@@ -32,6 +32,14 @@ std::string environment(const char* name) {
   return value ? value : "";
 }
 
+// Where packed weights are kept; empty if there is no home.
+std::string packed_folder() {
+  if (const std::string own = environment("PLUMB_PACKED"); !own.empty()) return own;
+  const std::string cache = environment("XDG_CACHE_HOME"), home = environment("HOME");
+  if (cache.empty() && home.empty()) return {};
+  return (cache.empty() ? home + "/.cache" : cache) + "/plumb/packed";
+}
+
 std::string model_folder(const std::string& asked) {
   if (!asked.empty()) return asked;
   if (const std::string own = environment("PLUMB_MODELS"); !own.empty()) return own;
@@ -40,10 +48,13 @@ std::string model_folder(const std::string& asked) {
 }
 
 KvType kv_type(const std::string& name, const char* key) {
-  if (name == "f16") return KvType::f16;
-  if (name == "f32") return KvType::f32;
+  constexpr std::pair<const char*, KvType> kNames[] = {
+      {"f16", KvType::f16}, {"f32", KvType::f32}, {"bf16", KvType::bf16}, {"q8_0", KvType::q8_0}};
+  for (const auto& [known, type] : kNames) {
+    if (name == known) return type;
+  }
   throw Error({.code = "usage.value",
-               .expected = "one of f16, f32",
+               .expected = "one of f32, f16, bf16, q8_0",
                .found = printable(name),
                .where = {.key = key}});
 }
@@ -114,8 +125,10 @@ void ModelFlags::add(CLI::App* c) {
   flag(c, "--ubatch-size", ubatch_size, "Prompt tokens per call (-ub)")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  flag(c, "--cache-type-k", cache_type_k, "Type of cached keys: f16, f32 (-ctk)")->capture_default_str();
-  flag(c, "--cache-type-v", cache_type_v, "Type of cached values: f16, f32 (-ctv)")->capture_default_str();
+  flag(c, "--cache-type-k", cache_type_k, "Type of cached keys: f32, f16, bf16, q8_0 (-ctk)")
+      ->capture_default_str();
+  flag(c, "--cache-type-v", cache_type_v, "Type of cached values: f32, f16, bf16, q8_0 (-ctv)")
+      ->capture_default_str();
   flag(c, "--arith", arith, "fast, or the reference in ref32 or ref64")
       ->check(CLI::IsMember({"fast", "ref32", "ref64"}))
       ->capture_default_str();
@@ -136,6 +149,7 @@ void ModelFlags::add(CLI::App* c) {
   flag(c, "--draft-max,--draft", draft_max, "Tokens that --spec may draft at once")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
+  flag(c, "--no-repack-cache", no_repack_cache, "Keep no packed copy of the weights for the next load");
   flag(c, "--no-fusion", no_fusion, "One step per operation; changes no bit");
 }
 
@@ -174,6 +188,7 @@ ModelOptions ModelFlags::options(Progress progress) const {
     }
     o.isa = *found;
   }
+  if (!no_repack_cache) o.packed_folder = packed_folder();
   o.progress = std::move(progress);
   return o;
 }
@@ -184,11 +199,12 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
   o.n_ctx = ctx_size;
   if (backend == "cuda" && n_gpu_layers != 0) use_cuda(*this, o);
   o.n_ubatch = ubatch_size;
-  o.kv = kv_type(cache_type_k, "--cache-type-k");
-  if (kv_type(cache_type_v, "--cache-type-v") != o.kv) {
+  o.kv = {kv_type(cache_type_k, "--cache-type-k"), kv_type(cache_type_v, "--cache-type-v")};
+  const bool on_cuda = backend == "cuda" && n_gpu_layers != 0;
+  if (on_cuda && (o.kv.v != o.kv.k || (o.kv.k != KvType::f16 && o.kv.k != KvType::f32))) {
     throw Error({.code = "usage.value",
-                 .expected = fmt::format("{}, the type of the keys", cache_type_k),
-                 .found = cache_type_v,
+                 .expected = "f16 or f32 for keys and values alike, with --backend cuda",
+                 .found = fmt::format("{} and {}", cache_type_k, cache_type_v),
                  .where = {.key = "--cache-type-v"}});
   }
   o.fuse = !no_fusion;

@@ -46,6 +46,7 @@ struct ModelFlags {
   std::string spec = "none";
   int draft_max = 16;
   bool no_fusion = false;
+  bool no_repack_cache = false;
 
   void add(CLI::App* command);
   /// The file asked for, or the default model of the model folder; throws Error "model.none" saying how to

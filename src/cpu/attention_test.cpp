@@ -23,7 +23,7 @@ struct Cache {
     for (int c = 0; c * kChunk < length; ++c)
       memory.emplace_back(size_t(2 * half), uint8_t(0xff));  // NaN in both types
     for (auto& page : memory) pages.push_back(page.data());
-    head = {pages.data(), 0, half, type, dim};
+    head = {pages.data(), 0, half, type, type, dim};
     for (int p = 0; p < length; ++p) {
       kernels(isa).store_k(head, p, &k[size_t(p * dim)]);
       kernels(isa).store_v(head, p, &v[size_t(p * dim)]);
@@ -142,7 +142,7 @@ TEST(KvStore, RoundsToTheTypeOnceAndWritesNothingElse) {
           const int64_t half = kv_head_bytes(type, dim);
           std::vector<uint8_t> page(size_t(2 * half), uint8_t(0xff));
           uint8_t* pages[] = {page.data()};
-          const KvHead head{pages, 0, half, type, dim};
+          const KvHead head{pages, 0, half, type, type, dim};
           kernels(isa).store_k(head, pos, x.data());
           kernels(isa).store_v(head, pos, x.data());
           const int64_t size = kv_element_bytes(type);

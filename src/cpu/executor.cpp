@@ -70,6 +70,7 @@ void CpuExecutor::run(const Batch& batch) {
   Bound& b = *bound_;
   PLUMB_CHECK(int(batch.tokens.size()) <= b.plan.max_tokens && int(batch.wanted.size()) <= b.plan.max_wanted);
   b.batch = &batch;
+  b.prepare_attention();
   b.pool.run([&](int thread) {
     Clock::time_point last = b.times ? Clock::now() : Clock::time_point();
     for (size_t i = 0; i < b.plan.steps.size(); ++i) {

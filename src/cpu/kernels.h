@@ -76,6 +76,19 @@ struct AttentionArgs {
   float* out;  // [tokens, out_stride]
   int64_t out_stride;
   uint8_t* scratch;  // attention_scratch_bytes()
+  /// If not null: of one token, only what `chunk` gives, which the token sees: [group, partial_floats()].
+  float* partial = nullptr;
+  int64_t chunk = 0;
+};
+
+/// Largest score and sum of e, padded to 16, then o.
+inline int64_t partial_floats(int dim) { return 16 + kv_dim(dim); }
+
+struct MergeArgs {
+  float* partials;  // [chunks, stride] of [group, partial_floats()]; the first is overwritten
+  int64_t stride;
+  int chunks, group, dim;
+  float* out;  // [group, dim]
 };
 
 struct Kernels {
@@ -87,6 +100,7 @@ struct Kernels {
   void (*store_k)(const KvHead& kv, int pos, const float* k) noexcept;
   void (*store_v)(const KvHead& kv, int pos, const float* v) noexcept;
   void (*attention)(const AttentionArgs&) noexcept;
+  void (*attention_merge)(const MergeArgs&) noexcept;
   /// y = act(gate) * up over n elements (a multiple of 16).
   void (*glu)(Act act, const float* gate, const float* up, float* y, int n) noexcept;
   /// y = a + b
@@ -110,7 +124,13 @@ inline int64_t matmul_scratch_bytes(int64_t columns) {
   return 32 * columns + 2 * 32 * (columns / 16 + 2) * 4 + 32 * columns * 4 + 256;
 }
 
-/// Bytes of scratch of an attention call: scores and two outputs for up to 8 rows.
-inline int64_t attention_scratch_bytes(int dim) { return 8 * (kChunk + 2 * int64_t(kv_dim(dim))) * 4; }
+/// Query rows that an attention call takes at once.
+constexpr int kAttentionRows = 96;
+
+/// Bytes of scratch of an attention call: scores, queries and two outputs for its rows, 32 keys and 128 x 64
+/// values in f32.
+inline int64_t attention_scratch_bytes(int dim) {
+  return 4 * (kAttentionRows * (kChunk + 3 * int64_t(kv_dim(dim))) + 32 * int64_t(kv_dim(dim)) + 128 * 64);
+}
 
 }  // namespace plumb

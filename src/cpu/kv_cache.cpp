@@ -2,14 +2,15 @@
 
 namespace plumb {
 
-KvCache::KvCache(const Program& program, KvType type) : type_(type) {
+KvCache::KvCache(const Program& program, KvTypes types) : types_(types) {
   for (const Node& node : program.nodes) {
     const Attention* a = std::get_if<Attention>(&node.op);
     if (!a) continue;
     if (layers_.size() <= size_t(a->layer)) layers_.resize(size_t(a->layer) + 1);
     const Shape kv = program.shape(node.in[1]);
-    layers_[size_t(a->layer)] = {page_bytes_, kv_head_bytes(type, kv.dim), kv.heads, kv.dim};
-    page_bytes_ += 2 * kv.heads * kv_head_bytes(type, kv.dim);
+    const int64_t k_bytes = kv_head_bytes(types.k, kv.dim), v_bytes = kv_head_bytes(types.v, kv.dim);
+    layers_[size_t(a->layer)] = {page_bytes_, page_bytes_ + kv.heads * k_bytes, k_bytes, v_bytes, kv.dim};
+    page_bytes_ += kv.heads * (k_bytes + v_bytes);
   }
 }
 
@@ -22,8 +23,7 @@ void KvCache::reserve(int64_t length) {
 
 KvHead KvCache::head(int layer, int kv_head) const {
   const Layer& l = layers_[size_t(layer)];
-  const int64_t k = l.offset + kv_head * l.head_bytes;
-  return {page_data_.data(), k, k + l.heads * l.head_bytes, type_, l.dim};
+  return {page_data_.data(), l.k + kv_head * l.k_bytes, l.v + kv_head * l.v_bytes, types_.k, types_.v, l.dim};
 }
 
 }  // namespace plumb

@@ -13,7 +13,7 @@ namespace plumb {
 class KvCache {
  public:
   /// Reads the shapes of the Program's attention operations.
-  KvCache(const Program& program, KvType type);
+  KvCache(const Program& program, KvTypes types);
 
   /// Makes room for positions below `length`. Throws Error "memory.allocate".
   void reserve(int64_t length);
@@ -24,10 +24,11 @@ class KvCache {
 
  private:
   struct Layer {
-    int64_t offset = 0, head_bytes = 0;
-    int heads = 0, dim = 0;
+    int64_t k = 0, v = 0;              // offsets of the first head in a page
+    int64_t k_bytes = 0, v_bytes = 0;  // of one head
+    int dim = 0;
   };
-  KvType type_;
+  KvTypes types_;
   std::vector<Layer> layers_;
   int64_t page_bytes_ = 0;
   std::vector<Buffer> pages_;

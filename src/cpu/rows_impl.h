@@ -50,6 +50,14 @@ inline void turn(float* a, float* b, float c, float s) {
   *b = __builtin_fmaf(xa, s, xb * c);
 }
 
+/// The same for 16 pairs; a product with -1 only turns the sign.
+template <class V>
+void turn(float* a, float* b, const float* cosine, const float* sine) {
+  const typename V::F xa = V::load(a), xb = V::load(b), c = V::load(cosine), s = V::load(sine);
+  V::store(a, V::fma(xa, c, V::mul(V::mul(xb, s), V::set1(-1))));
+  V::store(b, V::fma(xa, s, V::mul(xb, c)));
+}
+
 template <class V>
 void head(const HeadArgs& a) noexcept {
   for (int h = 0; h < a.heads; ++h) {
@@ -63,42 +71,13 @@ void head(const HeadArgs& a) noexcept {
     if (!a.cosine) continue;
     const int half = a.dims / 2;
     if (a.style == RopeStyle::half) {
-      for (int i = 0; i < half; ++i) turn(y + i, y + i + half, a.cosine[i], a.sine[i]);
+      int i = 0;
+      for (; i + 16 <= half; i += 16) turn<V>(y + i, y + i + half, a.cosine + i, a.sine + i);
+      for (; i < half; ++i) turn(y + i, y + i + half, a.cosine[i], a.sine[i]);
     } else {
       for (int i = 0; i < half; ++i) turn(y + 2 * i, y + 2 * i + 1, a.cosine[i], a.sine[i]);
     }
   }
-}
-
-template <class V>
-void store_kv(KvType type, uint8_t* to, int64_t step, const float* x, int dim) {
-  uint16_t h[16];
-  for (int k = 0; k < dim; k += 16) {
-    float part[16] = {};
-    const int count = dim - k < 16 ? dim - k : 16;
-    std::memcpy(part, x + k, size_t(count) * 4);
-    if (type == KvType::f16) V::to_half(h, V::load(part));
-    for (int i = 0; i < count; ++i) {
-      if (type == KvType::f16) {
-        std::memcpy(to + (k + i) * step * 2, h + i, 2);
-      } else {
-        std::memcpy(to + (k + i) * step * 4, part + i, 4);
-      }
-    }
-  }
-}
-
-template <class V>
-void store_k(const KvHead& kv, int pos, const float* k) noexcept {
-  const int in_chunk = pos % kChunk;
-  const int64_t at = int64_t(in_chunk / 16) * 16 * kv.dim + in_chunk % 16;
-  store_kv<V>(kv.type, kv.k(pos / kChunk) + at * kv_element_bytes(kv.type), 16, k, kv.dim);
-}
-
-template <class V>
-void store_v(const KvHead& kv, int pos, const float* v) noexcept {
-  const int64_t at = int64_t(pos % kChunk) * kv_dim(kv.dim);
-  store_kv<V>(kv.type, kv.v(pos / kChunk) + at * kv_element_bytes(kv.type), 1, v, kv.dim);
 }
 
 template <class V>

@@ -35,10 +35,6 @@ int64_t Steps::scratch_bytes(const Plan& plan) {
   return (most + 4095) / 4096 * 4096;
 }
 
-int Steps::attention_tokens(const Program& p, const AttentionStep& s) {
-  return std::max(1, 8 / (p.shape(s.q).heads / p.shape(s.k).heads));
-}
-
 // Groups of 16 rows per unit: about 64 KB of weights for few tokens, 32 rows for many; an even number.
 int Steps::unit_groups(const LinearStep& s, bool wanted) const {
   if (n(wanted) > kTokenTile) return 2;
@@ -62,8 +58,8 @@ int Steps::count(const Step& step) const {
                           return units;
                         },
                         [&](const AttentionStep& s) {
-                          const int tile = attention_tokens(p, s);
-                          return (tokens + tile - 1) / tile * p.shape(s.k).heads;
+                          const int tile = attention_tile(s), heads = p.shape(s.k).heads;
+                          return chunks > 0 ? tokens * heads * chunks : (tokens + tile - 1) / tile * heads;
                         },
                         [&](const auto&) { return tokens; },
                     },
@@ -136,34 +132,6 @@ void Steps::operator()(const HeadsStep& s, const Unit& u) {
       const KvHead kv = batch->caches[t]->head(s.layer, h);
       (part.store == HeadsStep::Store::k ? k.store_k : k.store_v)(kv, batch->positions[t], y + h * shape.dim);
     }
-  }
-}
-
-void Steps::attend(const AttentionStep& s, const Unit& u, int kv_head, int first, int count, float* out,
-                   int64_t out_stride) {
-  const Shape q = p.shape(s.q), kv = p.shape(s.k);
-  const int group = q.heads / kv.heads;
-  const KvHead head = batch->caches[size_t(first)]->head(s.attention.layer, kv_head);
-  AttentionArgs a{};
-  a.q = f32(s.q) + first * stride(s.q) + kv_head * group * q.dim, a.q_stride = stride(s.q);
-  a.tokens = count, a.group = group, a.dim = q.dim;
-  a.first_pos = batch->positions[size_t(first)], a.window = s.attention.window,
-  a.scale = float(s.attention.scale);
-  a.kv = &head, a.out = out, a.out_stride = out_stride, a.scratch = u.scratch;
-  k.attention(a);
-}
-
-void Steps::operator()(const AttentionStep& s, const Unit& u) {
-  const Shape q = p.shape(s.q), kv = p.shape(s.k);
-  const int tile = attention_tokens(p, s), kv_head = u.index % kv.heads, first = u.index / kv.heads * tile;
-  const int last = std::min(first + tile, n(false)), width = q.heads / kv.heads * q.dim,
-            column = kv_head * width;
-  const Rows out = rows(s.out);
-  for (int t = first; t < last;) {  // consecutive tokens of one sequence at a time
-    int end = t + 1;
-    while (end < last && batch->caches[size_t(end)] == batch->caches[size_t(t)]) ++end;
-    attend(s, u, kv_head, t, end - t, out.f32 + t * out.stride + column, out.stride);
-    t = end;
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 
 #include "cpu/executor.h"
@@ -38,8 +39,14 @@ struct Steps {
   bool prepares_alone(size_t i) const { return rows_to_prepare(i) <= kFewRows; }
   void prepare(size_t i, int row, int thread);
 
-  /// Tokens that one attention unit takes: as many as fill the kernel's rows.
+  /// Tokens that one attention unit takes at most: as many as fill the kernel's rows.
   static int attention_tokens(const Program& p, const AttentionStep& s);
+
+  /// Up to so many tokens, attention is cut into units of one token, kv head and chunk.
+  static constexpr int kSplitTokens = 8;
+
+  /// Makes room for the partial results of the batch's attention; before the threads start.
+  void prepare_attention();
 
   const Plan& plan;
   const Program& p;
@@ -48,6 +55,10 @@ struct Steps {
   Pool& pool;
   const Batch* batch = nullptr;
   Buffer arena, scratch, rounded;
+  Buffer partials;             // of attention: [token, kv head, chunk]
+  int chunks = 0;              // of the longest sequence of the batch, if attention is split
+  int64_t partial_stride = 0;  // floats of a token's kv head and chunk: the most of any layer
+  std::unique_ptr<std::atomic<int>[]> chunks_done;  // [token, kv head]; zero between steps
   int64_t scratch_stride = 0;
   std::vector<RopeFrequencies> frequencies;
   std::unique_ptr<FaultFlag[]> faults;  // by step
@@ -89,8 +100,12 @@ struct Steps {
   void matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, int first_group, int groups,
               float* y, int64_t y_stride);
   void decoded_matmul(const WeightRef& w, MatmulArgs a, int first_row);
+  int attention_tile(const AttentionStep& s) const;
+  AttentionArgs attention_args(const AttentionStep& s, const Unit& u, int kv_head, int first,
+                               const KvHead& head) const;
   void attend(const AttentionStep& s, const Unit& u, int kv_head, int first, int count, float* out,
               int64_t out_stride);
+  void attend_chunk(const AttentionStep& s, const Unit& u);
 };
 
 }  // namespace plumb

@@ -1,5 +1,8 @@
 #include "cpu/weights.h"
 
+#include <fmt/format.h>
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <atomic>
 
@@ -28,49 +31,93 @@ void pack(const WeightRef& w, int64_t group, uint8_t* out) {
   pack_group(w.format, rows, int(w.columns), out);
 }
 
+// Of what the packed bytes are made: shapes and formats, the file's stamp, and samples of every matrix.
+uint64_t cache_key(const Program& p, const std::vector<bool>& is_matrix, uint64_t stamp) {
+  constexpr int64_t kSample = 4096;
+  std::string text = fmt::format("{} {}", kPackedVersion, stamp);
+  for (size_t w = 0; w < p.weights.size(); ++w) {
+    if (!is_matrix[w]) continue;
+    const WeightRef& r = p.weights[w];
+    const int64_t bytes = r.rows * row_bytes(r.format, r.columns), sample = std::min(bytes, kSample);
+    text += fmt::format(" {} {} {} {}", r.name, r.rows, r.columns, info(r.format).name);
+    for (int64_t at : {int64_t(0), (bytes - sample) / 2, bytes - sample})
+      text += fmt::format(" {}", checksum(r.data + at, sample));
+  }
+  return checksum(reinterpret_cast<const uint8_t*>(text.data()), int64_t(text.size()));
+}
+
+// The pages of the source that were packed are not needed again.
+void drop_pages(const WeightRef& w) {
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t first = (reinterpret_cast<uintptr_t>(w.data) + kPage - 1) / kPage * kPage;
+  const uintptr_t last =
+      reinterpret_cast<uintptr_t>(w.data + w.rows * row_bytes(w.format, w.columns)) / kPage * kPage;
+  if (last > first) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
 }  // namespace
 
-CpuWeights::CpuWeights(const Program& program, Pool& pool, const std::function<void(double)>& progress)
+std::vector<CpuWeights::Group> CpuWeights::lay_out(const Program& program, std::vector<PackedPart>& parts) {
+  std::vector<Group> groups;
+  int64_t total = 0;
+  for (size_t w = 0; w < program.weights.size(); ++w) {
+    const int64_t bytes = matrices_[w].group_bytes;
+    if (bytes == 0) continue;
+    const int64_t first = total,
+                  count = (program.weights[w].rows + 31) / 32 * 2;  // whole pairs: tiles of 32 rows
+    for (int64_t g = 0; g < count; ++g, total += bytes) groups.push_back({w, g, total});
+    parts.push_back({first, total - first});
+    total = (total + 63) / 64 * 64;
+  }
+  return groups;
+}
+
+void CpuWeights::pack(const Program& program, const std::vector<Group>& groups, uint8_t* to, Pool& pool,
+                      const std::function<void(double)>& progress) const {
+  std::atomic<int64_t> done = 0;
+  pool.run([&](int thread) {
+    constexpr int kPerUnit = 32;
+    for (int u; (u = pool.claim(int((groups.size() + kPerUnit - 1) / kPerUnit))) >= 0;) {
+      const size_t end = std::min(groups.size(), size_t(u + 1) * kPerUnit);
+      for (size_t i = size_t(u) * kPerUnit; i < end; ++i)
+        plumb::pack(program.weights[groups[i].weight], groups[i].index, to + groups[i].offset);
+      done.fetch_add(int64_t(end) - u * kPerUnit, std::memory_order_relaxed);
+      if (thread == 0) progress(double(done.load()) / double(groups.size()));
+    }
+  });
+}
+
+CpuWeights::CpuWeights(const Program& program, Pool& pool, const PackedCache& cache,
+                       const std::function<void(double)>& progress)
     : matrices_(program.weights.size()), vectors_(program.weights.size()) {
   std::vector<bool> is_matrix(program.weights.size()), is_vector(program.weights.size());
   classify(program, is_matrix, is_vector);
-  struct Group {
-    size_t weight;
-    int64_t index, offset;
-  };
-  std::vector<Group> groups;
-  int64_t total = 0;
   for (size_t w = 0; w < program.weights.size(); ++w) {
     const WeightRef& ref = program.weights[w];
     if (is_vector[w]) {
       vectors_[w].resize(size_t((ref.columns + 31) / 32 * 32));
       decode(ref.format, ref.data, ref.columns, vectors_[w].data());
     }
-    if (!is_matrix[w]) continue;
-    matrices_[w].group_bytes = packed_group_bytes(ref.format, int(ref.columns));
-    matrices_[w].groups = ref.data;
-    if (matrices_[w].group_bytes == 0) continue;
-    for (int64_t g = 0; g * 16 < (ref.rows + 31) / 32 * 32; ++g) {  // whole pairs of groups: tiles of 32 rows
-      groups.push_back({w, g, total});
-      total += matrices_[w].group_bytes;
+    if (is_matrix[w]) matrices_[w] = {ref.data, packed_group_bytes(ref.format, int(ref.columns))};
+  }
+  std::vector<PackedPart> parts;
+  const std::vector<Group> groups = lay_out(program, parts);
+  const bool cached = !cache.path.empty() && !groups.empty();
+  const uint64_t key = cached ? cache_key(program, is_matrix, cache.stamp) : 0;
+  if (cached) file_ = PackedFile::find(cache.path, key, parts, pool);
+  if (file_.empty() && !groups.empty()) {
+    if (cached) file_ = PackedFile::create(cache.path, parts);
+    if (file_.empty()) packed_ = Buffer(parts.back().offset + parts.back().bytes);
+    pack(program, groups, file_.empty() ? packed_.data() : file_.data(), pool, progress);
+    if (!file_.empty()) file_.keep(key, parts, pool);
+    for (size_t w = 0; w < program.weights.size(); ++w) {
+      if (cache.source_is_map && matrices_[w].group_bytes > 0) drop_pages(program.weights[w]);
     }
   }
-  packed_ = Buffer(total);
+  const uint8_t* data = file_.empty() ? packed_.data() : file_.data();
   for (const Group& g : groups) {
-    if (g.index == 0) matrices_[g.weight].groups = packed_.data() + g.offset;
+    if (g.index == 0) matrices_[g.weight].groups = data + g.offset;
   }
-  std::atomic<int64_t> done = 0;
-  pool.run([&](int thread) {
-    constexpr int kPerUnit = 32;
-    for (int u; (u = pool.claim(int((groups.size() + kPerUnit - 1) / kPerUnit))) >= 0;) {
-      const size_t end = std::min(groups.size(), size_t(u + 1) * kPerUnit);
-      for (size_t i = size_t(u) * kPerUnit; i < end; ++i) {
-        pack(program.weights[groups[i].weight], groups[i].index, packed_.data() + groups[i].offset);
-      }
-      done.fetch_add(int64_t(end) - u * kPerUnit, std::memory_order_relaxed);
-      if (thread == 0) progress(double(done.load()) / double(groups.size()));
-    }
-  });
 }
 
 }  // namespace plumb

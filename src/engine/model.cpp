@@ -1,8 +1,43 @@
 #include "engine/model.h"
 
+#include <fmt/format.h>
+
+#include <filesystem>
+
 #include "models/models.h"
 
 namespace plumb {
+namespace {
+
+// Small models are packed in no time.
+constexpr int64_t kWorthKeeping = 16 << 20;
+
+// Where the packed weights of a file are kept: by its name and a hash of its path, so that two of one name do
+// not take turns. What they are made of is checked when they are read.
+PackedCache cache_of(const Gguf& file, const std::string& folder) {
+  namespace fs = std::filesystem;
+  PackedCache cache{.source_is_map = true};
+  std::error_code error;
+  if (folder.empty() || file.file_bytes() < kWorthKeeping) return cache;
+  fs::create_directories(folder, error);
+  if (error) return cache;
+  const auto hash = [](const std::string& text) {
+    return checksum(reinterpret_cast<const uint8_t*>(text.data()), int64_t(text.size()));
+  };
+  const fs::path path = fs::weakly_canonical(file.path(), error);
+  std::string stamp;
+  for (const std::string& part : file.files()) {
+    stamp += fmt::format("{} {} ", fs::file_size(part, error),
+                         fs::last_write_time(part, error).time_since_epoch().count());
+  }
+  cache.path =
+      (fs::path(folder) / fmt::format("{}-{:016x}.r16", path.filename().string(), hash(path.string())))
+          .string();
+  cache.stamp = hash(stamp);
+  return cache;
+}
+
+}  // namespace
 
 Model::Model(const std::string& path, ModelOptions options)
     : options_(std::move(options)),
@@ -17,7 +52,7 @@ const Tokenizer& Model::tokenizer() const {
 
 const CpuWeights& Model::weights() const {
   if (!weights_) {
-    weights_ = std::make_unique<CpuWeights>(program_, *pool_,
+    weights_ = std::make_unique<CpuWeights>(program_, *pool_, cache_of(file_, options_.packed_folder),
                                             [this](double share) { options_.progress("loading", share); });
     options_.progress("loading", 1);
   }

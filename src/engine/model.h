@@ -20,6 +20,7 @@ using Progress = std::function<void(const char* what, double share)>;
 struct ModelOptions {
   int threads = 1;
   Isa isa = best_isa();
+  std::string packed_folder = {};  // where packed weights are kept between runs; empty: nowhere
   Progress progress = [](const char*, double) {};
 };
 

@@ -130,7 +130,7 @@ class CudaRunner : public Runner {
                   {.device = options.device,
                    .n_ctx = n_ctx_,
                    .max_tokens = options_.n_ubatch,
-                   .kv_f32 = options.kv == KvType::f32,
+                   .kv_f32 = options.kv.k == KvType::f32,
                    .fuse = options.fuse},
                   [&model](double share) { model.progress()("loading", share); }) {}
 

@@ -22,7 +22,7 @@ struct RunnerOptions {
   int device = 0;                  // of CUDA
   int n_ctx = 0;                   // 0: what the model was trained with
   int n_ubatch = 512;              // tokens per call, at most; never changes a bit
-  KvType kv = KvType::f16;
+  KvTypes kv = {};
   Rounding rounding = Rounding::refined;  // of activations, on the CPU
   bool fuse = true;
   int draft = 0;  // ids that prompt lookup may draft for one pass; 0: none; changes no bit; only the CPU's

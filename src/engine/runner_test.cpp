@@ -61,14 +61,15 @@ class RunnerOf : public ::testing::TestWithParam<std::tuple<const char*, Format>
 TEST_P(RunnerOf, HasTheSameBitsForEveryFusionThreadCountUbatchAndIsa) {
   const std::vector<int> ids = prompt(33);
   const Model plain(file.path(), {.threads = 1, .isa = Isa::scalar});
-  for (KvType kv : {KvType::f16, KvType::f32}) {
-    const std::vector<float> expected = logits(plain, {.n_ubatch = 32, .kv = kv}, ids);
+  for (KvType kv : {KvType::f16, KvType::f32, KvType::bf16, KvType::q8_0}) {
+    const std::vector<float> expected = logits(plain, {.n_ubatch = 32, .kv = {kv, kv}}, ids);
     for (Isa isa : isas()) {
       for (int threads : {1, 2, 3}) {
         const Model model(file.path(), {.threads = threads, .isa = isa});
         for (int ubatch : {1, 3, 7, 32}) {
           for (bool fuse : {true, false}) {
-            const std::vector<float> l = logits(model, {.n_ubatch = ubatch, .kv = kv, .fuse = fuse}, ids);
+            const std::vector<float> l =
+                logits(model, {.n_ubatch = ubatch, .kv = {kv, kv}, .fuse = fuse}, ids);
             EXPECT_TRUE(same_bits(l, expected))
                 << name(isa) << " threads " << threads << " ubatch " << ubatch << " fuse " << fuse;
           }
@@ -127,7 +128,7 @@ TEST_P(RunnerOf, SeveralSequencesInOneBatchGiveEachWhatItGetsAlone) {
   const Plan plan = make_plan(model.program(), {.max_tokens = 40, .max_wanted = 8});
   CpuExecutor executor(plan, model.weights(), model.isa(), model.pool());
   std::vector<KvCache> caches;
-  for (size_t s = 0; s < texts.size(); ++s) caches.emplace_back(model.program(), KvType::f16);
+  for (size_t s = 0; s < texts.size(); ++s) caches.emplace_back(model.program(), KvTypes{});
   for (KvCache& c : caches) c.reserve(64);
   std::vector<int> tokens, positions, wanted;
   std::vector<KvCache*> owners;

@@ -17,6 +17,7 @@ struct Avx2 {
   };
   using B = I;
 
+  static constexpr int kRegisters = 8;  // values of 16 lanes that fit
   static constexpr int kTileGroups = 1, kTileTokens = 3;
   static constexpr int panel_offset(int format_offset) { return format_offset; }
 

@@ -13,6 +13,7 @@ struct Avx512 {
   using I = __m512i;
   using B = __m512i;
 
+  static constexpr int kRegisters = 32;  // values of 16 lanes that fit
   static constexpr int kTileGroups = 2,
                        kTileTokens = 6;  // 12 int and 12 float accumulators, 2 weights, 1 broadcast
   static constexpr int panel_offset(int) { return 128; }

@@ -22,6 +22,7 @@ struct Neon {
 
   // 12 sums, 12 accumulators, 4 registers of codes and one of activations, of 32.
   static constexpr int kTileGroups = 1, kTileTokens = 3;
+  static constexpr int kRegisters = 8;  // values of 16 lanes that fit
   // Codes of 8 bits are signed in panels, as the dot product wants them.
   static constexpr int panel_offset(int format_offset) { return format_offset == 128 ? 0 : format_offset; }
 
@@ -98,9 +99,8 @@ struct Neon {
   }
   template <int kBits>
   static I shr32(I x) {
-    return each<I>(x, [](auto p) {
-      return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(p), kBits));
-    });
+    return each<I>(
+        x, [](auto p) { return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(p), kBits)); });
   }
   static F to_float(I x) {
     return each<F>(x, [](auto p) { return vcvtq_f32_s32(p); });

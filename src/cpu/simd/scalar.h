@@ -22,6 +22,7 @@ struct Scalar {
     uint8_t v[64];
   };  // 16 lanes of 4 bytes
 
+  static constexpr int kRegisters = 4;                    // values of 16 lanes that fit
   static constexpr int kTileGroups = 1, kTileTokens = 2;  // rows / 16 and tokens of a matrix tile
   // Panels keep codes unsigned with this offset: a format's own, or 128 where bytes may use all 8 bits
   // unsigned.

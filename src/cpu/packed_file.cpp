@@ -1,0 +1,139 @@
+#include "cpu/packed_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <utility>
+
+namespace plumb {
+namespace {
+
+// The file: this header, a checksum of every part, then the packed data from the next page.
+struct Header {
+  char magic[8];
+  uint64_t key, parts, bytes;  // of the packed data
+  uint64_t table;              // checksum of the checksums
+};
+constexpr char kMagic[8] = {'P', 'L', 'U', 'M', 'B', 'R', '1', '6'};
+constexpr int64_t kPage = 4096;
+
+int64_t data_offset(size_t parts) {
+  return (int64_t(sizeof(Header) + parts * 8) + kPage - 1) / kPage * kPage;
+}
+
+int64_t packed_bytes(const std::vector<PackedPart>& parts) {
+  return parts.empty() ? 0 : parts.back().offset + parts.back().bytes;
+}
+
+std::vector<uint64_t> checksums(const uint8_t* data, const std::vector<PackedPart>& parts, Pool& pool) {
+  std::vector<uint64_t> sums(parts.size());
+  pool.each(int(parts.size()), [&](int i) {
+    const PackedPart& part = parts[size_t(i)];
+    sums[size_t(i)] = checksum(data + part.offset, part.bytes);
+  });
+  return sums;
+}
+
+uint64_t table_checksum(const std::vector<uint64_t>& sums) {
+  return checksum(reinterpret_cast<const uint8_t*>(sums.data()), int64_t(sums.size()) * 8);
+}
+
+}  // namespace
+
+// Four chains of multiplications, as much as memory delivers.
+uint64_t checksum(const uint8_t* bytes, int64_t count) {
+  constexpr uint64_t kOdd = 0x9E3779B97F4A7C15ull;
+  uint64_t h[4] = {1, 2, 3, uint64_t(count)};
+  const auto mix = [&](int lane, uint64_t word) {
+    h[lane] = (h[lane] ^ word) * kOdd;
+    h[lane] ^= h[lane] >> 29;
+  };
+  int64_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    uint64_t words[4];
+    std::memcpy(words, bytes + i, 32);
+    for (int lane = 0; lane < 4; ++lane) mix(lane, words[lane]);
+  }
+  for (; i < count; ++i) mix(0, bytes[i]);
+  for (int lane = 1; lane < 4; ++lane) mix(0, h[lane]);
+  return h[0];
+}
+
+PackedFile PackedFile::find(const std::string& path, uint64_t key, const std::vector<PackedPart>& parts,
+                            Pool& pool) {
+  PackedFile f;
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return f;
+  const int64_t offset = data_offset(parts.size()), bytes = offset + packed_bytes(parts);
+  struct stat s = {};
+  if (::fstat(fd, &s) == 0 && S_ISREG(s.st_mode) && s.st_size == bytes) {
+    void* p = ::mmap(nullptr, size_t(bytes), PROT_READ, MAP_PRIVATE, fd, 0);
+    if (p != MAP_FAILED) f.map_ = static_cast<uint8_t*>(p), f.bytes_ = bytes, f.offset_ = offset;
+  }
+  ::close(fd);
+  if (f.empty()) return f;
+  Header h;
+  std::memcpy(&h, f.map_, sizeof h);
+  std::vector<uint64_t> sums(parts.size());
+  std::memcpy(sums.data(), f.map_ + sizeof h, sums.size() * 8);
+  const bool ours = std::memcmp(h.magic, kMagic, sizeof kMagic) == 0 && h.key == key &&
+                    h.parts == parts.size() && h.bytes == uint64_t(packed_bytes(parts)) &&
+                    h.table == table_checksum(sums);
+  if (!ours) return {};
+  ::madvise(f.map_, size_t(bytes), MADV_WILLNEED);
+  if (checksums(f.data(), parts, pool) != sums) return {};
+  return f;
+}
+
+PackedFile PackedFile::create(const std::string& path, const std::vector<PackedPart>& parts) {
+  PackedFile f;
+  std::string temporary = path + ".XXXXXX";
+  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
+  if (fd < 0) return f;
+  const int64_t offset = data_offset(parts.size()), bytes = offset + packed_bytes(parts);
+  // The space is taken now: a disk that is full must not show itself as a signal when a page is written.
+  void* p = MAP_FAILED;
+  if (::posix_fallocate(fd, 0, bytes) == 0)
+    p = ::mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  ::close(fd);
+  if (p == MAP_FAILED) {
+    ::unlink(temporary.c_str());
+    return f;
+  }
+  f.map_ = static_cast<uint8_t*>(p), f.bytes_ = bytes, f.offset_ = offset;
+  f.path_ = path, f.temporary_ = std::move(temporary);
+  return f;
+}
+
+bool PackedFile::keep(uint64_t key, const std::vector<PackedPart>& parts, Pool& pool) {
+  const std::vector<uint64_t> sums = checksums(data(), parts, pool);
+  Header h{};
+  std::memcpy(h.magic, kMagic, sizeof kMagic);
+  h.key = key, h.parts = parts.size(), h.bytes = uint64_t(packed_bytes(parts)),
+  h.table = table_checksum(sums);
+  std::memcpy(map_, &h, sizeof h);
+  std::memcpy(map_ + sizeof h, sums.data(), sums.size() * 8);
+  ::mprotect(map_, size_t(bytes_), PROT_READ);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) return false;
+  temporary_.clear();
+  return true;
+}
+
+PackedFile& PackedFile::operator=(PackedFile&& other) noexcept {
+  std::swap(map_, other.map_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(offset_, other.offset_);
+  std::swap(path_, other.path_);
+  std::swap(temporary_, other.temporary_);
+  return *this;
+}
+
+PackedFile::~PackedFile() {
+  if (map_) ::munmap(map_, size_t(bytes_));
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+}  // namespace plumb
