@@ -125,6 +125,11 @@ struct AttentionOp {
   int cache_f32, window, heads, kv_heads, dim, n, chunks;
 };
 
+/// Whether attention of more than one token runs on tensor cores, which need neither partial nor counter.
+constexpr bool on_tensor_cores(int dim, bool cache_f32) {
+  return !cache_f32 && (dim == 32 || dim == 64 || dim == 96 || dim == 128 || dim == 256);
+}
+
 struct GluOp {
   const float *gate, *up;
   float* out;

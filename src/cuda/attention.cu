@@ -168,9 +168,10 @@ const char* run(Context* c, const AttentionOp& op) {
 
 template <class T>
 const char* by_group(Context* c, const AttentionOp& op) {
-  const int group = op.heads / op.kv_heads;  // query heads at a time: the largest divisor up to 8
+  // Query heads at a time: the largest divisor up to 8 that leaves blocks enough; no sum depends on it.
+  const int group = op.heads / op.kv_heads;
   for (int g = 8; g > 1; --g) {
-    if (group % g != 0) continue;
+    if (group % g != 0 || int64_t(op.heads / g) * op.chunks * op.n < c->processors / 2) continue;
     switch (g) {
       case 8: return run<T, 8>(c, op);
       case 7: return run<T, 7>(c, op);
@@ -187,6 +188,7 @@ const char* by_group(Context* c, const AttentionOp& op) {
 }  // namespace
 
 const char* attention(Context* c, const AttentionOp& op) {
+  if (op.n > 1 && on_tensor_cores(op.dim, op.cache_f32)) return prompt_attention(c, op);
   return op.cache_f32 ? by_group<float>(c, op) : by_group<__half>(c, op);
 }
 

@@ -88,6 +88,7 @@ void Executor::make_rope_tables() {
 }
 
 int Executor::attention_tokens(int heads, int dim, int chunks) const {
+  if (on_tensor_cores(dim, state_.kv_f32)) return plan_.max_tokens;
   const int64_t each = int64_t(heads) * chunks * (dim + 2) * 4;
   return int(std::clamp<int64_t>(kPartialBytes / each, 1, plan_.max_tokens));
 }
@@ -102,7 +103,8 @@ void Executor::make_scratch() {
     }
     if (const auto* a = std::get_if<AttentionStep>(&s.what)) {
       const Shape q = p_.shape(a->q);
-      const int tokens = attention_tokens(q.heads, q.dim, max_chunks());
+      const int tokens =
+          on_tensor_cores(q.dim, state_.kv_f32) ? 1 : attention_tokens(q.heads, q.dim, max_chunks());
       partial = std::max(partial, int64_t(tokens) * q.heads * max_chunks() * (q.dim + 2) * 4);
       counters = std::max<int64_t>(counters, n * q.heads * 4);
     }
