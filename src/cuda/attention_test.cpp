@@ -47,7 +47,7 @@ void run(const Api& api, const Case& c) {
     for (float& f : x) f = std::uniform_real_distribution<float>(-1, 1)(random);
     return x;
   };
-  const int chunks = c.pos / 256 + 2, keys = c.pos + 1;
+  const int chunks = c.pos / kAttentionChunk + 2, keys = c.pos + 1;
   const std::vector<float> q = fill(c.heads * c.dim), k = fill(keys * c.kv_heads * c.dim),
                            v = fill(keys * c.kv_heads * c.dim);
   const auto upload = [&](const void* data, size_t bytes) {
