@@ -60,25 +60,27 @@ __device__ void load_self(const Keys& at, const T* self, int base, Piece<T>* pie
   }
 }
 
-/// scores[h][key] = scale q_h . k_key.
+/// scores[h][key] = scale q_h . k_key. Queries are read once for all keys of the batch.
 template <class T, int G>
 __device__ void score(const AttentionOp& op, const Keys& at, const float* q, const Piece<T>* piece, int base, float* scores) {
 #pragma unroll
-  for (int b = 0; b < kBatch; ++b) {
-    const int key = base + b * at.stride + at.slot;
-    if (base + b * at.stride >= at.last) continue;  // the same for the whole block
-    const bool seen = at.mine && key >= at.first && key < at.last;
-    float dot[G] = {};
-#pragma unroll
-    for (int h = 0; h < G; ++h) {
-      if (!seen) continue;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) dot[h] = fmaf(q[h * op.dim + at.sub * 8 + i], piece[b].value(i), dot[h]);
+  for (int h = 0; h < G; ++h) {
+    float x[8] = {};
+    if (at.mine) {
+      const float4* from = reinterpret_cast<const float4*>(q + h * op.dim + at.sub * 8);
+      const float4 a = from[0], b = from[1];
+      x[0] = a.x, x[1] = a.y, x[2] = a.z, x[3] = a.w, x[4] = b.x, x[5] = b.y, x[6] = b.z, x[7] = b.w;
     }
 #pragma unroll
-    for (int h = 0; h < G; ++h) {
-      for (int o = 1; o < at.lanes; o <<= 1) dot[h] += __shfl_xor_sync(~0u, dot[h], o);
-      if (at.sub == 0 && seen) scores[h * kChunk + key] = dot[h] * op.scale;
+    for (int b = 0; b < kBatch; ++b) {
+      const int key = base + b * at.stride + at.slot;
+      if (base + b * at.stride >= at.last) continue;  // the same for the whole block
+      const bool seen = at.mine && key >= at.first && key < at.last;
+      float dot = 0;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) dot = seen ? fmaf(x[i], piece[b].value(i), dot) : 0.0f;
+      for (int o = 1; o < at.lanes; o <<= 1) dot += __shfl_xor_sync(~0u, dot, o);
+      if (at.sub == 0 && seen) scores[h * kChunk + key] = dot * op.scale;
     }
   }
 }
@@ -151,11 +153,37 @@ __device__ void merge(const AttentionOp& op, int t, int head, int group, int fir
   }
 }
 
+/// Scores to weights, with the largest score and the sum of the weights of each head; a warp takes a head.
+template <int G>
+__device__ void soften(const Keys& at, float* scores, float* largest, float* sum) {
+  const int lane = int(threadIdx.x) % 32;
+  for (int h = int(threadIdx.x) / 32; h < G; h += kWarps) {
+    float m = -INFINITY, s = 0;
+    for (int i = at.first + lane; i < at.last; i += 32) m = fmaxf(m, scores[h * kChunk + i]);
+    m = warp_max(m);
+    for (int i = at.first + lane; i < at.last; i += 32) s += scores[h * kChunk + i] = expf(scores[h * kChunk + i] - m);
+    s = warp_sum(s);
+    if (lane == 0) largest[h] = m, sum[h] = s;
+  }
+}
+
+/// Whether this block is the last of its token and heads; then all others' chunks can be read.
+__device__ bool arrived_last(const AttentionOp& op, int t, int others) {
+  __shared__ bool is_last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {  // counts blocks, never values; wraps to zero for the next call
+    is_last = atomicInc(op.counter + int64_t(t) * gridDim.x + blockIdx.x, unsigned(others)) == unsigned(others);
+  }
+  __syncthreads();
+  __threadfence();
+  return is_last;
+}
+
 template <class T, int G>
 __global__ __launch_bounds__(kWarps * 32) void attention_kernel(const __grid_constant__ AttentionOp op, int group) {
   PLUMB_SHARED(float, shared);  // own key and value [2][dim], q [G][dim], scores [G][kChunk], warps [8][G][dim]
   __shared__ float largest[G], sum[G];
-  __shared__ bool is_last;
   T* self = reinterpret_cast<T*>(shared);
   float *q = shared + 2 * op.dim, *scores = q + G * op.dim, *warps = scores + G * kChunk;
   const int per = group / G, kv_head = int(blockIdx.x) / per, head = kv_head * group + int(blockIdx.x) % per * G;
@@ -187,15 +215,7 @@ __global__ __launch_bounds__(kWarps * 32) void attention_kernel(const __grid_con
     score<T, G>(op, at, q, keys, base, scores);
   }
   __syncthreads();
-  const int lane = int(threadIdx.x) % 32;
-  for (int h = int(threadIdx.x) / 32; h < G; h += kWarps) {
-    float m = -INFINITY, s = 0;
-    for (int i = at.first + lane; i < at.last; i += 32) m = fmaxf(m, scores[h * kChunk + i]);
-    m = warp_max(m);
-    for (int i = at.first + lane; i < at.last; i += 32) s += scores[h * kChunk + i] = expf(scores[h * kChunk + i] - m);
-    s = warp_sum(s);
-    if (lane == 0) largest[h] = m, sum[h] = s;
-  }
+  soften<G>(at, scores, largest, sum);
   __syncthreads();
   float o[G][8] = {};
   for (int base = 0; base < at.last; base += batch) {
@@ -217,16 +237,7 @@ __global__ __launch_bounds__(kWarps * 32) void attention_kernel(const __grid_con
     part[i % op.dim] = total;
     if (i % op.dim == 0) part[op.dim] = largest[h], part[op.dim + 1] = sum[h];
   }
-  if (first_chunk == last_chunk) return;
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {  // counts blocks, never values; wraps to zero for the next call
-    is_last = atomicInc(op.counter + int64_t(t) * gridDim.x + blockIdx.x, unsigned(last_chunk - first_chunk)) ==
-              unsigned(last_chunk - first_chunk);
-  }
-  __syncthreads();
-  if (!is_last) return;
-  __threadfence();
+  if (first_chunk == last_chunk || !arrived_last(op, t, last_chunk - first_chunk)) return;
   merge(op, t, head, G, first_chunk, last_chunk);
 }
 
