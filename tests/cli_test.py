@@ -202,9 +202,9 @@ class PackedWeights(unittest.TestCase):
 class Speculation(unittest.TestCase):
     def test_drafts_change_no_byte_of_the_text(self):
         repeated = "1 apple, 2 pears, 3 plums. 1 apple, 2 pears, 3 plums. 1 apple, 2"
-        for more in ((), ("--temp", "1", "-s", "5"), ("--draft-max", "3"), ("-t", "1", "-ub", "5")):
-            plain = run("run", "-m", MODEL, "-p", repeated, "-n", "40", "--temp", "0", *more)
-            drafted = run("run", "-m", MODEL, "-p", repeated, "-n", "40", "--temp", "0", "--spec", "ngram", *more)
+        for more in (("--temp", "0"), ("--temp", "1", "-s", "5"), ("--temp", "0", "--draft-max", "3", "-t", "1", "-ub", "5")):
+            plain = run("run", "-m", MODEL, "-p", repeated, "-n", "40", *more)
+            drafted = run("run", "-m", MODEL, "-p", repeated, "-n", "40", "--spec", "ngram", *more)
             self.assertEqual(drafted.stdout, plain.stdout)
             self.assertRegex(drafted.stderr.decode(), r"drafts \d+/\d+")
             self.assertNotIn(b"drafts", plain.stderr)

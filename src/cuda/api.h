@@ -7,7 +7,7 @@
 
 namespace plumb::cuda {
 
-constexpr int kApiVersion = 1;
+constexpr int kApiVersion = 2;
 
 // Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
 // scales them.
@@ -110,8 +110,10 @@ struct HeadsOp {
   int parts, cache_f32, n;
 };
 
-/// Attention in chunks of 256 keys at absolute positions, merged in ascending order by the last block to
-/// arrive.
+/// Attention in chunks of kAttentionChunk keys at absolute positions, merged in ascending order by the last
+/// block to arrive. With `fused` (one token only) q, k and v are first made from heads[0..2] as HeadsOp makes
+/// them, and only the token's own key and value are written during the call.
+constexpr int kAttentionChunk = 64;
 struct AttentionOp {
   const float* q;
   int64_t q_stride;
@@ -123,7 +125,14 @@ struct AttentionOp {
   unsigned* counter;  // [n][kv_heads], zero before and after
   float scale;
   int cache_f32, window, heads, kv_heads, dim, n, chunks;
+  int fused = 0;
+  HeadsOp::Part part[3] = {};
 };
+
+/// Whether attention of more than one token runs on tensor cores, which need neither partial nor counter.
+constexpr bool on_tensor_cores(int dim, bool cache_f32) {
+  return !cache_f32 && (dim == 32 || dim == 64 || dim == 96 || dim == 128 || dim == 256);
+}
 
 struct GluOp {
   const float *gate, *up;
@@ -148,6 +157,8 @@ struct Api {
   void (*close)(Context*);
   const char* (*allocate)(Context*, int64_t bytes, void** out);
   void (*release)(Context*, void*);
+  const char* (*allocate_host)(Context*, int64_t bytes, void** out);
+  void (*release_host)(Context*, void*);
   const char* (*upload)(Context*, void* to, const void* from, int64_t bytes);
   const char* (*download)(Context*, void* to, const void* from, int64_t bytes);
   const char* (*zero)(Context*, void* to, int64_t bytes);

@@ -1,30 +1,34 @@
-// Attention of the query heads of one kv head over one chunk of 256 keys, a block each; the last block of a token to finish
+// Attention of the query heads of one kv head over one chunk of keys, a block each; the last block of a token to finish
 // merges the chunks in ascending order. Masked keys are skipped by position. Chunks lie at absolute positions, so the sums do
 // not depend on how a prompt was split.
 #include <cuda_fp16.h>
 
 #include "cuda/device.cuh"
+#include "cuda/heads.cuh"
 
 namespace plumb::cuda {
 namespace {
 
-constexpr int kChunk = 256, kWarps = 8;
+constexpr int kChunk = kAttentionChunk, kWarps = 8, kBatch = 4;
 
+/// Eight elements of a key or a value.
 template <class T>
-__device__ void load8(const T* p, float* out) {
-  if constexpr (sizeof(T) == 2) {
-    const uint4 raw = __ldcg(reinterpret_cast<const uint4*>(p));
-    const __half2* h = reinterpret_cast<const __half2*>(&raw);
+struct Piece {
+  uint4 raw[sizeof(T) / 2];
+  __device__ void load(const T* p) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float2 f = __half22float2(h[i]);
-      out[2 * i] = f.x, out[2 * i + 1] = f.y;
-    }
-  } else {
-    const float4 a = __ldcg(reinterpret_cast<const float4*>(p)), b = __ldcg(reinterpret_cast<const float4*>(p) + 1);
-    out[0] = a.x, out[1] = a.y, out[2] = a.z, out[3] = a.w, out[4] = b.x, out[5] = b.y, out[6] = b.z, out[7] = b.w;
+    for (int i = 0; i < int(sizeof(T) / 2); ++i) raw[i] = __ldcg(reinterpret_cast<const uint4*>(p) + i);
   }
-}
+  __device__ void copy(const T* p) {
+#pragma unroll
+    for (int i = 0; i < int(sizeof(T) / 2); ++i) raw[i] = reinterpret_cast<const uint4*>(p)[i];
+  }
+  __device__ float value(int i) const {
+    const uint32_t* words = &raw[0].x;
+    if constexpr (sizeof(T) == 4) return __uint_as_float(words[i]);
+    return __half2float(__ushort_as_half(static_cast<unsigned short>(words[i / 2] >> 16 * (i % 2))));
+  }
+};
 
 __device__ int group_lanes(int dim) {  // lanes that share a key: a power of two, 8 elements each
   int lanes = 1;
@@ -32,54 +36,101 @@ __device__ int group_lanes(int dim) {  // lanes that share a key: a power of two
   return lanes;
 }
 
-/// scores[h][key] = scale q_h . k_key for keys first <= key < last of the chunk.
+/// What a block sees: keys first <= key < last of its chunk; `self` is the token's own where it stands in shared memory.
+struct Keys {
+  int first, last, self, lanes, sub, slot, stride;
+  bool mine;
+};
+
+/// kBatch keys of this thread from `base` on.
+template <class T>
+__device__ void load(const Keys& at, const T* from, int64_t pitch, int base, Piece<T>* piece) {
+#pragma unroll
+  for (int b = 0; b < kBatch; ++b) {
+    const int key = base + b * at.stride + at.slot;
+    if (at.mine && key >= at.first && key < at.last && key != at.self) piece[b].load(from + key * pitch + at.sub * 8);
+  }
+}
+
+template <class T>
+__device__ void load_self(const Keys& at, const T* self, int base, Piece<T>* piece) {
+#pragma unroll
+  for (int b = 0; b < kBatch; ++b) {
+    if (at.mine && base + b * at.stride + at.slot == at.self) piece[b].copy(self + at.sub * 8);
+  }
+}
+
+/// scores[h][key] = scale q_h . k_key. Queries are read once for all keys of the batch.
 template <class T, int G>
-__device__ void score(const AttentionOp& op, const float* q, const T* k, int first, int last, float* scores) {
-  const int lanes = group_lanes(op.dim), sub = int(threadIdx.x) % lanes, per_block = kWarps * 32 / lanes;
-  const bool mine = sub * 8 < op.dim;
-  for (int base = first; base < last; base += per_block) {
-    const int key = base + int(threadIdx.x) / lanes;
-    float kv[8] = {}, dot[G] = {};
-    if (mine && key < last) load8(k + int64_t(key) * op.kv_heads * op.dim + sub * 8, kv);
+__device__ void score(const AttentionOp& op, const Keys& at, const float* q, const Piece<T>* piece, int base, float* scores) {
 #pragma unroll
-    for (int h = 0; h < G; ++h) {
-      if (!mine) continue;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) dot[h] = fmaf(q[h * op.dim + sub * 8 + i], kv[i], dot[h]);
+  for (int h = 0; h < G; ++h) {
+    float x[8] = {};
+    if (at.mine) {
+      const float4* from = reinterpret_cast<const float4*>(q + h * op.dim + at.sub * 8);
+      const float4 a = from[0], b = from[1];
+      x[0] = a.x, x[1] = a.y, x[2] = a.z, x[3] = a.w, x[4] = b.x, x[5] = b.y, x[6] = b.z, x[7] = b.w;
     }
 #pragma unroll
-    for (int h = 0; h < G; ++h) {
-      for (int o = 1; o < lanes; o <<= 1) dot[h] += __shfl_xor_sync(~0u, dot[h], o);
-      if (sub == 0 && key < last) scores[h * kChunk + key] = dot[h] * op.scale;
+    for (int b = 0; b < kBatch; ++b) {
+      const int key = base + b * at.stride + at.slot;
+      if (base + b * at.stride >= at.last) continue;  // the same for the whole block
+      const bool seen = at.mine && key >= at.first && key < at.last;
+      float dot = 0;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) dot = seen ? fmaf(x[i], piece[b].value(i), dot) : 0.0f;
+      for (int o = 1; o < at.lanes; o <<= 1) dot += __shfl_xor_sync(~0u, dot, o);
+      if (at.sub == 0 && seen) scores[h * kChunk + key] = dot * op.scale;
     }
   }
 }
 
-/// o[h] = sum of e v over the chunk's keys, reduced over the block in a fixed order; warps [kWarps][G][dim].
+/// o[h] += e v over the thread's keys.
 template <class T, int G>
-__device__ void weigh(const AttentionOp& op, const T* v, int first, int last, const float* scores, float* warps) {
-  const int lanes = group_lanes(op.dim), sub = int(threadIdx.x) % lanes, per_block = kWarps * 32 / lanes;
-  float o[G][8] = {};
-  for (int key = int(threadIdx.x) / lanes; key < last; key += per_block) {
-    if (key < first || sub * 8 >= op.dim) continue;
-    float kv[8];
-    load8(v + int64_t(key) * op.kv_heads * op.dim + sub * 8, kv);
+__device__ void weigh(const Keys& at, const Piece<T>* piece, int base, const float* scores, float o[G][8]) {
+#pragma unroll
+  for (int b = 0; b < kBatch; ++b) {
+    const int key = base + b * at.stride + at.slot;
+    if (!at.mine || key < at.first || key >= at.last) continue;
 #pragma unroll
     for (int h = 0; h < G; ++h) {
       const float e = scores[h * kChunk + key];
 #pragma unroll
-      for (int i = 0; i < 8; ++i) o[h][i] = fmaf(e, kv[i], o[h][i]);
+      for (int i = 0; i < 8; ++i) o[h][i] = fmaf(e, piece[b].value(i), o[h][i]);
     }
   }
+}
+
+/// Sums over the keys of a warp in a fixed tree; warps [kWarps][G][dim].
+template <int G>
+__device__ void gather(const AttentionOp& op, const Keys& at, float o[G][8], float* warps) {
 #pragma unroll
   for (int h = 0; h < G; ++h) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      for (int s = lanes; s < 32; s <<= 1) o[h][i] += __shfl_xor_sync(~0u, o[h][i], s);
-      if (threadIdx.x % 32 < unsigned(lanes) && sub * 8 < op.dim) {
-        warps[(int(threadIdx.x) / 32 * G + h) * op.dim + sub * 8 + i] = o[h][i];
+      for (int s = at.lanes; s < 32; s <<= 1) o[h][i] += __shfl_xor_sync(~0u, o[h][i], s);
+      if (threadIdx.x % 32 < unsigned(at.lanes) && at.mine) {
+        warps[(int(threadIdx.x) / 32 * G + h) * op.dim + at.sub * 8 + i] = o[h][i];
       }
     }
+  }
+}
+
+/// The query heads from `head` on, and in the block of the token's own key that key and value, into shared memory.
+template <class T, int G>
+__device__ void make_heads(const AttentionOp& op, const Keys& at, int head, int kv_head, bool store, int pos, float* q, T* self) {
+  const int warp = int(threadIdx.x) / 32;
+  for (int job = warp; job < (at.self >= 0 ? G + 2 : G); job += kWarps) {
+    if (job < G) {
+      turn_head(op.part[0], op.part[0].x + (head + job) * op.dim, pos, [&](int i, float v) { q[job * op.dim + i] = v; });
+      continue;
+    }
+    const HeadsOp::Part& part = op.part[1 + job - G];
+    T* cache = static_cast<T*>(part.cache) + (int64_t(pos) * op.kv_heads + kv_head) * op.dim;
+    turn_head(part, part.x + kv_head * op.dim, pos, [&](int i, float v) {
+      self[(job - G) * op.dim + i] = T(v);
+      if (store) cache[i] = T(v);
+    });
   }
 }
 
@@ -102,59 +153,91 @@ __device__ void merge(const AttentionOp& op, int t, int head, int group, int fir
   }
 }
 
-template <class T, int G>
-__global__ __launch_bounds__(kWarps * 32) void attention_kernel(const __grid_constant__ AttentionOp op, int group) {
-  PLUMB_SHARED(float, shared);  // q [G][dim], scores [G][256], warps [8][G][dim]
-  __shared__ float largest[G], sum[G];
-  __shared__ bool is_last;
-  float *q = shared, *scores = q + G * op.dim, *warps = scores + G * kChunk;
-  const int per = group / G, kv_head = int(blockIdx.x) / per, head = kv_head * group + int(blockIdx.x) % per * G;
-  const int t = int(blockIdx.z), chunk = int(blockIdx.y);
-  let_successor_start();
-  wait_for_predecessor();
-  const int pos = op.positions[t], from = op.window > 0 && pos >= op.window ? pos - op.window + 1 : 0;
-  const int first_chunk = from / kChunk, last_chunk = pos / kChunk;
-  if (chunk < first_chunk || chunk > last_chunk) return;
-  const int start = chunk * kChunk, first = max(from - start, 0), last = min(pos + 1 - start, kChunk);
-  for (int i = int(threadIdx.x); i < G * op.dim; i += kWarps * 32) q[i] = __ldcg(op.q + t * op.q_stride + head * op.dim + i);
-  __syncthreads();
-  const int64_t offset = (int64_t(start) * op.kv_heads + kv_head) * op.dim;
-  score<T, G>(op, q, static_cast<const T*>(op.k) + offset, first, last, scores);
-  __syncthreads();
+/// Scores to weights, with the largest score and the sum of the weights of each head; a warp takes a head.
+template <int G>
+__device__ void soften(const Keys& at, float* scores, float* largest, float* sum) {
   const int lane = int(threadIdx.x) % 32;
   for (int h = int(threadIdx.x) / 32; h < G; h += kWarps) {
     float m = -INFINITY, s = 0;
-    for (int i = first + lane; i < last; i += 32) m = fmaxf(m, scores[h * kChunk + i]);
+    for (int i = at.first + lane; i < at.last; i += 32) m = fmaxf(m, scores[h * kChunk + i]);
     m = warp_max(m);
-    for (int i = first + lane; i < last; i += 32) s += scores[h * kChunk + i] = expf(scores[h * kChunk + i] - m);
+    for (int i = at.first + lane; i < at.last; i += 32) s += scores[h * kChunk + i] = expf(scores[h * kChunk + i] - m);
     s = warp_sum(s);
     if (lane == 0) largest[h] = m, sum[h] = s;
   }
-  __syncthreads();
-  weigh<T, G>(op, static_cast<const T*>(op.v) + offset, first, last, scores, warps);
-  __syncthreads();
-  for (int i = int(threadIdx.x); i < G * op.dim; i += kWarps * 32) {
-    float o = 0;
-    for (int w = 0; w < kWarps; ++w) o += warps[w * G * op.dim + i];
-    const int h = i / op.dim;
-    if (first_chunk == last_chunk) {
-      op.out[t * op.out_stride + head * op.dim + i] = o / sum[h];
-      continue;
-    }
-    float* part = op.partial + ((int64_t(t) * op.heads + head + h) * op.chunks + chunk) * (op.dim + 2);
-    part[i % op.dim] = o;
-    if (i % op.dim == 0) part[op.dim] = largest[h], part[op.dim + 1] = sum[h];
-  }
-  if (first_chunk == last_chunk) return;
+}
+
+/// Whether this block is the last of its token and heads; then all others' chunks can be read.
+__device__ bool arrived_last(const AttentionOp& op, int t, int others) {
+  __shared__ bool is_last;
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {  // counts blocks, never values; wraps to zero for the next call
-    is_last = atomicInc(op.counter + int64_t(t) * gridDim.x + blockIdx.x, unsigned(last_chunk - first_chunk)) ==
-              unsigned(last_chunk - first_chunk);
+    is_last = atomicInc(op.counter + int64_t(t) * gridDim.x + blockIdx.x, unsigned(others)) == unsigned(others);
   }
   __syncthreads();
-  if (!is_last) return;
   __threadfence();
+  return is_last;
+}
+
+template <class T, int G>
+__global__ __launch_bounds__(kWarps * 32) void attention_kernel(const __grid_constant__ AttentionOp op, int group) {
+  PLUMB_SHARED(float, shared);  // own key and value [2][dim], q [G][dim], scores [G][kChunk], warps [8][G][dim]
+  __shared__ float largest[G], sum[G];
+  T* self = reinterpret_cast<T*>(shared);
+  float *q = shared + 2 * op.dim, *scores = q + G * op.dim, *warps = scores + G * kChunk;
+  const int per = group / G, kv_head = int(blockIdx.x) / per, head = kv_head * group + int(blockIdx.x) % per * G;
+  const int t = int(blockIdx.z), chunk = int(blockIdx.y);
+  let_successor_start();
+  if (!op.fused) wait_for_predecessor();  // else everything up to the next wait is older than the token
+  const int pos = op.positions[t], from = op.window > 0 && pos >= op.window ? pos - op.window + 1 : 0;
+  const int first_chunk = from / kChunk, last_chunk = pos / kChunk;
+  if (chunk < first_chunk || chunk > last_chunk) return;
+  const int start = chunk * kChunk, lanes = group_lanes(op.dim), sub = int(threadIdx.x) % lanes;
+  const Keys at{max(from - start, 0), min(pos + 1 - start, kChunk), op.fused && chunk == last_chunk ? pos - start : -1,
+                lanes, sub, int(threadIdx.x) / lanes, kWarps * 32 / lanes, sub * 8 < op.dim};
+  const int64_t pitch = int64_t(op.kv_heads) * op.dim, offset = (int64_t(start) * op.kv_heads + kv_head) * op.dim;
+  const T *k = static_cast<const T*>(op.k) + offset, *v = static_cast<const T*>(op.v) + offset;
+  const int batch = kBatch * at.stride;
+  Piece<T> keys[kBatch], values[kBatch];
+  load(at, k, pitch, 0, keys);
+  load(at, v, pitch, 0, values);
+  if (op.fused) {
+    wait_for_predecessor();
+    make_heads<T, G>(op, at, head, kv_head, int(blockIdx.x) % per == 0, pos, q, self);
+  } else {
+    for (int i = int(threadIdx.x); i < G * op.dim; i += kWarps * 32) q[i] = __ldcg(op.q + t * op.q_stride + head * op.dim + i);
+  }
+  __syncthreads();
+  for (int base = 0; base < at.last; base += batch) {
+    if (base > 0) load(at, k, pitch, base, keys);
+    load_self(at, self, base, keys);
+    score<T, G>(op, at, q, keys, base, scores);
+  }
+  __syncthreads();
+  soften<G>(at, scores, largest, sum);
+  __syncthreads();
+  float o[G][8] = {};
+  for (int base = 0; base < at.last; base += batch) {
+    if (base > 0) load(at, v, pitch, base, values);
+    load_self(at, self + op.dim, base, values);
+    weigh<T, G>(at, values, base, scores, o);
+  }
+  gather<G>(op, at, o, warps);
+  __syncthreads();
+  for (int i = int(threadIdx.x); i < G * op.dim; i += kWarps * 32) {
+    float total = 0;
+    for (int w = 0; w < kWarps; ++w) total += warps[w * G * op.dim + i];
+    const int h = i / op.dim;
+    if (first_chunk == last_chunk) {
+      op.out[t * op.out_stride + head * op.dim + i] = total / sum[h];
+      continue;
+    }
+    float* part = op.partial + ((int64_t(t) * op.heads + head + h) * op.chunks + chunk) * (op.dim + 2);
+    part[i % op.dim] = total;
+    if (i % op.dim == 0) part[op.dim] = largest[h], part[op.dim + 1] = sum[h];
+  }
+  if (first_chunk == last_chunk || !arrived_last(op, t, last_chunk - first_chunk)) return;
   merge(op, t, head, G, first_chunk, last_chunk);
 }
 
@@ -162,15 +245,16 @@ template <class T, int G>
 const char* run(Context* c, const AttentionOp& op) {
   const int group = op.heads / op.kv_heads;
   const dim3 grid(unsigned(op.heads / G), unsigned(op.chunks), unsigned(op.n));
-  const int shared = (G * op.dim + G * kChunk + kWarps * G * op.dim) * 4;
+  const int shared = (2 * op.dim + G * op.dim + G * kChunk + kWarps * G * op.dim) * 4;
   return launch(c, attention_kernel<T, G>, grid, kWarps * 32, shared, op, group);
 }
 
 template <class T>
 const char* by_group(Context* c, const AttentionOp& op) {
-  const int group = op.heads / op.kv_heads;  // query heads at a time: the largest divisor up to 8
+  // Query heads at a time: the largest divisor up to 8 that leaves blocks enough; no sum depends on it.
+  const int group = op.heads / op.kv_heads;
   for (int g = 8; g > 1; --g) {
-    if (group % g != 0) continue;
+    if (group % g != 0 || int64_t(op.heads / g) * op.chunks * op.n < c->processors / 2) continue;
     switch (g) {
       case 8: return run<T, 8>(c, op);
       case 7: return run<T, 7>(c, op);
@@ -187,6 +271,7 @@ const char* by_group(Context* c, const AttentionOp& op) {
 }  // namespace
 
 const char* attention(Context* c, const AttentionOp& op) {
+  if (op.n > 1 && on_tensor_cores(op.dim, op.cache_f32)) return prompt_attention(c, op);
   return op.cache_f32 ? by_group<float>(c, op) : by_group<__half>(c, op);
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <random>
 
+#include "base/half.h"
 #include "cuda/weights.h"
 
 namespace plumb::cuda {
@@ -47,7 +48,7 @@ void run(const Api& api, const Case& c) {
     for (float& f : x) f = std::uniform_real_distribution<float>(-1, 1)(random);
     return x;
   };
-  const int chunks = c.pos / 256 + 2, keys = c.pos + 1;
+  const int chunks = c.pos / kAttentionChunk + 2, keys = c.pos + 1;
   const std::vector<float> q = fill(c.heads * c.dim), k = fill(keys * c.kv_heads * c.dim),
                            v = fill(keys * c.kv_heads * c.dim);
   const auto upload = [&](const void* data, size_t bytes) {
@@ -78,11 +79,77 @@ void run(const Api& api, const Case& c) {
   api.close(context);
 }
 
+// The tokens at positions c.pos - n + 1 .. c.pos together, keys and values in f16.
+void run_prompt(const Api& api, const Case& c, int n) {
+  Context* context = nullptr;
+  DeviceInfo device{};
+  check(api.open(0, &context, &device), "open");
+  std::mt19937 random(6);
+  const auto fill = [&](int count, std::vector<uint16_t>* halves) {
+    std::vector<float> x(size_t(count), 0.0f);
+    for (float& f : x) {
+      f = std::uniform_real_distribution<float>(-1, 1)(random);
+      if (halves) f = half_to_float(halves->emplace_back(float_to_half(f)));
+    }
+    return x;
+  };
+  std::vector<uint16_t> k16, v16;
+  const int width = c.heads * c.dim, keys = (c.pos + 1) * c.kv_heads * c.dim;
+  const std::vector<float> q = fill(n * width, nullptr), k = fill(keys, &k16), v = fill(keys, &v16);
+  std::vector<int> positions;
+  for (int t = 0; t < n; ++t) positions.push_back(c.pos - n + 1 + t);
+  const auto upload = [&](const void* data, size_t bytes) {
+    DeviceBuffer b(api, context, int64_t(bytes), "test");
+    check(api.upload(context, b.data(), data, int64_t(bytes)), "copy");
+    return b;
+  };
+  std::vector<float> got(q.size());
+  {
+    const DeviceBuffer dq = upload(q.data(), q.size() * 4), dk = upload(k16.data(), k16.size() * 2),
+                       dv = upload(v16.data(), v16.size() * 2), out = upload(q.data(), q.size() * 4),
+                       pos = upload(positions.data(), positions.size() * 4);
+    AttentionOp op{};
+    op.q = dq.floats(), op.q_stride = op.out_stride = width, op.k = dk.data(), op.v = dv.data();
+    op.positions = pos.ints(), op.out = out.floats(), op.scale = 0.25f, op.window = c.window;
+    op.heads = c.heads, op.kv_heads = c.kv_heads, op.dim = c.dim, op.n = n;
+    op.chunks = c.pos / kAttentionChunk + 1;
+    check(api.attention(context, op), "attention");
+    check(api.download(context, got.data(), out.data(), int64_t(got.size()) * 4), "copy");
+  }
+  for (int t = 0; t < n; ++t) {
+    Case one = c;
+    one.pos = positions[size_t(t)];
+    const std::vector<double> want =
+        expected(one, {q.begin() + t * width, q.begin() + (t + 1) * width}, k, v);
+    for (int i = 0; i < width; ++i)
+      ASSERT_NEAR(got[size_t(t * width + i)], want[size_t(i)], 2e-3)
+          << t << " " << i;  // f16 queries, weights
+  }
+  api.close(context);
+}
+
+constexpr std::pair<Case, int> kPrompts[] = {{{6, 2, 64, 150, 0}, 50},
+                                             {{4, 1, 32, 99, 40}, 70},
+                                             {{2, 1, 128, 130, 0}, 2},
+                                             {{2, 2, 256, 70, 66}, 3},
+                                             {{1, 1, 96, 66, 0}, 67}};
+
 constexpr Case kCases[] = {
     {3, 1, 64, 700, 0}, {8, 1, 128, 300, 0}, {4, 4, 80, 511, 0}, {2, 1, 256, 600, 300}, {7, 1, 64, 255, 0}};
 
 TEST(CudaAttention, OverSeveralChunksEqualsSoftmaxInF64OnTheProcessor) {
   for (const Case& c : kCases) run(*plumb_cuda_api(), c);
+}
+
+TEST(CudaAttention, OfPromptsEqualsSoftmaxInF64OnTheProcessor) {
+  for (const auto& [c, n] : kPrompts) run_prompt(*plumb_cuda_api(), c, n);
+}
+
+TEST(CudaAttention, OfPromptsEqualsSoftmaxInF64OnTheDevice) {
+  std::string why;
+  const Api* api = find_library(&why);
+  if (!api) GTEST_SKIP() << "no CUDA device: " << why;
+  for (const auto& [c, n] : kPrompts) run_prompt(*api, c, n);
 }
 
 TEST(CudaAttention, OverSeveralChunksEqualsSoftmaxInF64OnTheDevice) {

@@ -39,6 +39,9 @@ void close(Context* c) {
 const char* allocate(Context*, int64_t bytes, void** out) { return text(cudaMalloc(out, size_t(bytes))); }
 void release(Context*, void* p) { cudaFree(p); }
 
+const char* allocate_host(Context*, int64_t bytes, void** out) { return text(cudaMallocHost(out, size_t(bytes))); }
+void release_host(Context*, void* p) { cudaFreeHost(p); }
+
 const char* upload(Context* c, void* to, const void* from, int64_t bytes) {
   if (const char* e = text(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyHostToDevice, c->stream))) return e;
   return bytes > (1 << 16) ? text(cudaStreamSynchronize(c->stream)) : nullptr;  // small ones are staged before the call returns
@@ -74,7 +77,7 @@ void drop(Context*, Graph* g) {
   delete g;
 }
 
-constexpr Api kApi = {kApiVersion, count, open, close, allocate, release, upload, download, zero, embed, row,
+constexpr Api kApi = {kApiVersion, count, open, close, allocate, release, allocate_host, release_host, upload, download, zero, embed, row,
                       linear, to_half, heads, attention, glu, begin, end, run, drop};
 
 }  // namespace

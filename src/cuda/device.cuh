@@ -88,6 +88,7 @@ const char* gemm(Context*, const LinearOp&);
 const char* to_half(Context*, const HalfOp&);
 const char* heads(Context*, const HeadsOp&);
 const char* attention(Context*, const AttentionOp&);
+const char* prompt_attention(Context*, const AttentionOp&);
 const char* glu(Context*, const GluOp&);
 
 }  // namespace plumb::cuda

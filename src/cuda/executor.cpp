@@ -13,7 +13,6 @@
 namespace plumb::cuda {
 namespace {
 
-constexpr int kChunk = 256;
 constexpr int64_t kPartialBytes = int64_t(256) << 20;  // at most, of attention's chunks, beyond one token
 
 int act_code(Act act) { return act == Act::silu ? 1 : 2; }
@@ -24,7 +23,7 @@ Executor::Executor(const Plan& plan, const SequenceState& state)
     : plan_(plan), p_(*plan.program), state_(state), api_(state.api) {
   arena_ = DeviceBuffer(api_, state.context, plan.arena_bytes, "activations");
   ids_ = DeviceBuffer(api_, state.context, 12 * int64_t(plan.max_tokens), "token ids");
-  if (plan.max_tokens == 1) find_joined_norms();
+  if (plan.max_tokens == 1) find_joined_norms(), find_fused_heads();
   make_rope_tables();
   make_scratch();
 }
@@ -34,6 +33,7 @@ Executor::~Executor() {
 }
 
 float* Executor::at(Value v) const {
+  if (moved_.count(v)) return attended_.floats();
   const int64_t offset = v < 0 ? -1 : plan_.places[size_t(v)];
   return offset < 0 ? nullptr : reinterpret_cast<float*>(arena_.data() + offset);
 }
@@ -57,6 +57,23 @@ void Executor::find_joined_norms() {
     }
   }
   joined_.erase(p_.output);
+}
+
+// Heads of q, k and v right before the attention that reads them.
+void Executor::find_fused_heads() {
+  int64_t floats = 0;
+  for (size_t i = 0; i + 1 < plan_.steps.size(); ++i) {
+    const auto* h = std::get_if<HeadsStep>(&plan_.steps[i].what);
+    const auto* a = std::get_if<AttentionStep>(&plan_.steps[i + 1].what);
+    using Store = HeadsStep::Store;
+    if (!h || !a || h->parts.size() != 3 || h->parts[0].out != a->q || h->layer != a->attention.layer)
+      continue;
+    if (h->parts[0].store != Store::none || h->parts[1].store != Store::k || h->parts[2].store != Store::v)
+      continue;
+    fused_[a] = h, made_.insert(h), moved_.insert(a->out);
+    floats = std::max(floats, stride(a->out));
+  }
+  attended_ = DeviceBuffer(api_, state_.context, floats * 4, "activations");
 }
 
 void Executor::make_rope_tables() {
@@ -88,6 +105,7 @@ void Executor::make_rope_tables() {
 }
 
 int Executor::attention_tokens(int heads, int dim, int chunks) const {
+  if (on_tensor_cores(dim, state_.kv_f32)) return plan_.max_tokens;
   const int64_t each = int64_t(heads) * chunks * (dim + 2) * 4;
   return int(std::clamp<int64_t>(kPartialBytes / each, 1, plan_.max_tokens));
 }
@@ -102,7 +120,8 @@ void Executor::make_scratch() {
     }
     if (const auto* a = std::get_if<AttentionStep>(&s.what)) {
       const Shape q = p_.shape(a->q);
-      const int tokens = attention_tokens(q.heads, q.dim, max_chunks());
+      const int tokens =
+          on_tensor_cores(q.dim, state_.kv_f32) ? 1 : attention_tokens(q.heads, q.dim, max_chunks());
       partial = std::max(partial, int64_t(tokens) * q.heads * max_chunks() * (q.dim + 2) * 4);
       counters = std::max<int64_t>(counters, n * q.heads * 4);
     }
@@ -125,7 +144,7 @@ void Executor::run(std::span<const int> tokens, int64_t first, bool want) {
   for (int i = 0; i < n; ++i) ids[size_t(i)] = tokens[size_t(i)], ids[size_t(max + i)] = int(first) + i;
   ids[size_t(2 * max)] = n - 1;
   cuda::check(api_.upload(state_.context, ids_.data(), ids.data(), 12 * int64_t(max)), "copy token ids");
-  Call call{n, want ? 1 : 0, int((first + n + kChunk - 1) / kChunk)};
+  Call call{n, want ? 1 : 0, int((first + n + kAttentionChunk - 1) / kAttentionChunk)};
   if (plan_.max_wanted == plan_.max_tokens) call.wanted = n;  // all rows
   if (max > 1 || !want) return steps(call);
   call.chunks = std::min(int(std::bit_ceil(unsigned(call.chunks))), max_chunks());
@@ -240,24 +259,25 @@ void Executor::operator()(const LinearStep& s, const Step& step, const Call& c) 
   op.n == 1 ? one_token(s, op) : many_tokens(s, op);
 }
 
+void Executor::make_part(const HeadsStep::Part& part, int layer, HeadsOp::Part& to) const {
+  const Shape shape = p_.shape(part.out);
+  const SequenceState::Layer& cache = state_.layers[size_t(layer)];
+  to.x = at(part.x), to.x_stride = stride(part.x);
+  if (part.out != part.x) to.y = at(part.out), to.y_stride = stride(part.out);
+  to.norm = state_.weights.vector(part.norm), to.eps = part.eps;
+  if (part.table >= 0) to.table = tables_[size_t(part.table)].floats();
+  if (part.store != HeadsStep::Store::none)
+    to.cache = (part.store == HeadsStep::Store::k ? cache.k : cache.v).data();
+  to.pairs = part.style == RopeStyle::pairs, to.dims = part.dims, to.heads = shape.heads, to.dim = shape.dim;
+}
+
 void Executor::operator()(const HeadsStep& s, const Step&, const Call& c) {
+  if (made_.count(&s)) return;
   HeadsOp op{};
   op.positions = ids_.ints() + plan_.max_tokens;
   op.cache_f32 = state_.kv_f32, op.n = c.n;
   PLUMB_CHECK(s.parts.size() <= 3);
-  for (const HeadsStep::Part& part : s.parts) {
-    const Shape shape = p_.shape(part.out);
-    const SequenceState::Layer& layer = state_.layers[size_t(s.layer)];
-    HeadsOp::Part& to = op.part[op.parts++];
-    to.x = at(part.x), to.x_stride = stride(part.x);
-    if (part.out != part.x) to.y = at(part.out), to.y_stride = stride(part.out);
-    to.norm = state_.weights.vector(part.norm), to.eps = part.eps;
-    if (part.table >= 0) to.table = tables_[size_t(part.table)].floats();
-    if (part.store != HeadsStep::Store::none)
-      to.cache = (part.store == HeadsStep::Store::k ? layer.k : layer.v).data();
-    to.pairs = part.style == RopeStyle::pairs, to.dims = part.dims, to.heads = shape.heads,
-    to.dim = shape.dim;
-  }
+  for (const HeadsStep::Part& part : s.parts) make_part(part, s.layer, op.part[op.parts++]);
   error_ = api_.heads(state_.context, op);
 }
 
@@ -274,6 +294,10 @@ void Executor::operator()(const AttentionStep& s, const Step&, const Call& c) {
     op.scale = float(s.attention.scale), op.cache_f32 = state_.kv_f32, op.window = s.attention.window;
     op.heads = q.heads, op.kv_heads = k.heads, op.dim = q.dim, op.n = std::min(most, c.n - t),
     op.chunks = c.chunks;
+    if (const auto fused = fused_.find(&s); fused != fused_.end()) {
+      op.fused = 1;
+      for (size_t i = 0; i < 3; ++i) make_part(fused->second->parts[i], s.attention.layer, op.part[i]);
+    }
     error_ = api_.attention(state_.context, op);
   }
 }
@@ -284,9 +308,9 @@ void Executor::operator()(const GluStep& s, const Step&, const Call& c) {
 
 std::span<const float> Executor::rows(Value v, int rows) {
   PLUMB_CHECK(at(v));
-  rows_.resize(size_t(rows * stride(v)));
-  cuda::check(api_.download(state_.context, rows_.data(), at(v), int64_t(rows_.size()) * 4), "run the model");
-  return rows_;
+  const std::span<float> out = rows_.floats(api_, state_.context, rows * stride(v));
+  cuda::check(api_.download(state_.context, out.data(), at(v), int64_t(out.size()) * 4), "run the model");
+  return out;
 }
 
 }  // namespace plumb::cuda

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -51,6 +52,8 @@ class Executor {
   void operator()(const GluStep& s, const Step&, const Call& c);
 
   void find_joined_norms();
+  void find_fused_heads();
+  void make_part(const HeadsStep::Part& part, int layer, HeadsOp::Part& to) const;
   void make_rope_tables();
   void make_scratch();
   void one_token(const LinearStep& s, const LinearOp& base);
@@ -59,7 +62,7 @@ class Executor {
   bool one_kernel(const LinearStep& s) const;
   float* at(Value v) const;
   int64_t stride(Value v) const { return v < 0 ? 0 : row_stride(p_.shape(v).size()); }
-  int max_chunks() const { return int((state_.n_ctx + 255) / 256); }
+  int max_chunks() const { return int((state_.n_ctx + kAttentionChunk - 1) / kAttentionChunk); }
   int attention_tokens(int heads, int dim, int chunks) const;
   void check(const char* error, const Step& step) const;
 
@@ -68,11 +71,16 @@ class Executor {
   const SequenceState& state_;
   const Api& api_;
   DeviceBuffer arena_, ids_;  // ids: tokens [max_tokens], positions [max_tokens], wanted [max_tokens]
+  DeviceBuffer
+      attended_;  // what attention gives that makes its heads, as their places in the arena may be its own
+  std::set<Value> moved_;  // to attended_
   DeviceBuffer x16_, x16_scale_, gate_, up_, partial_, counter_;
   std::vector<DeviceBuffer> tables_;        // by RopeTableStep
   std::map<Value, const RowStep*> joined_;  // norms that the matrices behind them compute, by output
-  std::map<int, Graph*> graphs_;            // by chunks
-  std::vector<float> rows_;
+  std::map<const AttentionStep*, const HeadsStep*> fused_;  // heads that attention makes itself
+  std::set<const HeadsStep*> made_;                         // those heads
+  std::map<int, Graph*> graphs_;                            // by chunks
+  HostBuffer rows_;
   const char* error_ = nullptr;
 };
 

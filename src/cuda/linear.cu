@@ -12,21 +12,29 @@ constexpr int kWarps = kThreads / 32;
 
 int shared_bytes(int columns, bool codes) { return codes ? columns / 32 * (32 + int(sizeof(BlockScale))) : columns * 4 + 64; }
 
-/// x, normalised if asked, as int8 blocks of 32: A = max |x|, s = A / 127, code = nearest(x 127 / A); 0 below 2^-100.
-__device__ void load_codes(const LinearOp& op, uint8_t* shared, float* scratch) {
+/// Sum over the block of what each thread adds, for load_codes and load_floats: the factor of the norm.
+__device__ float norm_factor(const LinearOp& op, float squares, float* scratch) {
+  return 1.0f / sqrtf(block_sum(squares, scratch) / float(op.w[0].columns) + op.eps);
+}
+
+/// x, times the weights of the norm if there is one, as int8 blocks of 32: A = max |x|, s = A / 127, code = nearest(x 127 / A);
+/// 0 below 2^-100. Returns what the norm has still to multiply: one pass over x, as the codes do not depend on that factor.
+__device__ float load_codes(const LinearOp& op, uint8_t* shared, float* scratch) {
   const int n = op.w[0].columns, units = n / 32;
   uint32_t* low = reinterpret_cast<uint32_t*>(shared);
   uint32_t* high = low + units * 4;
   BlockScale* scale = reinterpret_cast<BlockScale*>(high + units * 4);
-  float r = 1;
-  if (op.norm) r = 1.0f / sqrtf(row_squares(op.x, n, 1, scratch) / float(n) + op.eps);
+  float squares = 0;
+#pragma unroll 4
   for (int first = 0; first < n; first += kThreads * 4) {
     const int i = first + int(threadIdx.x) * 4;
     float4 v = {0, 0, 0, 0};
     if (i < n) v = __ldcg(reinterpret_cast<const float4*>(op.x + i));
     if (op.norm && i < n) {
       const float4 g = __ldg(reinterpret_cast<const float4*>(op.norm + i));
-      v.x = v.x * r * g.x, v.y = v.y * r * g.y, v.z = v.z * r * g.z, v.w = v.w * r * g.w;
+      squares = fmaf(v.x, v.x, squares), squares = fmaf(v.y, v.y, squares);
+      squares = fmaf(v.z, v.z, squares), squares = fmaf(v.w, v.w, squares);
+      v.x = v.x * g.x, v.y = v.y * g.y, v.z = v.z * g.z, v.w = v.w * g.w;
     }
     float a = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
     for (int o = 1; o < 8; o <<= 1) a = fmaxf(a, __shfl_xor_sync(~0u, a, o));
@@ -41,22 +49,26 @@ __device__ void load_codes(const LinearOp& op, uint8_t* shared, float* scratch) 
     (w < 4 ? low : high)[block * 4 + w % 4] = uint32_t(c0 & 255) | uint32_t(c1 & 255) << 8 | uint32_t(c2 & 255) << 16 | uint32_t(c3) << 24;
     if (w == 0) scale[block] = {s, sum, other, s * float(sum + other)};
   }
+  return op.norm ? norm_factor(op, squares, scratch) : 1.0f;
 }
 
-/// x, normalised if asked, in f32: the first and second four of each eight apart (F32 weights: as they are).
-__device__ void load_floats(const LinearOp& op, bool split, uint8_t* shared, float* scratch) {
+/// The same in f32: the first and second four of each eight apart (F32 weights: as they are).
+__device__ float load_floats(const LinearOp& op, bool split, uint8_t* shared, float* scratch) {
   const int n = op.w[0].columns;
   float4* out = reinterpret_cast<float4*>(shared);
-  float r = 1;
-  if (op.norm) r = 1.0f / sqrtf(row_squares(op.x, n, 1, scratch) / float(n) + op.eps);
+  float squares = 0;
+#pragma unroll 4
   for (int i = int(threadIdx.x); i < n / 4; i += kThreads) {
     float4 v = __ldcg(reinterpret_cast<const float4*>(op.x) + i);
     if (op.norm) {
       const float4 g = __ldg(reinterpret_cast<const float4*>(op.norm) + i);
-      v.x = v.x * r * g.x, v.y = v.y * r * g.y, v.z = v.z * r * g.z, v.w = v.w * r * g.w;
+      squares = fmaf(v.x, v.x, squares), squares = fmaf(v.y, v.y, squares);
+      squares = fmaf(v.z, v.z, squares), squares = fmaf(v.w, v.w, squares);
+      v.x = v.x * g.x, v.y = v.y * g.y, v.z = v.z * g.z, v.w = v.w * g.w;
     }
     out[split ? i % 2 * (n / 8) + i / 2 : i] = v;
   }
+  return op.norm ? norm_factor(op, squares, scratch) : 1.0f;
 }
 
 template <int F>
@@ -107,10 +119,11 @@ __global__ __launch_bounds__(kThreads, 2) void gemv(const __grid_constant__ Line
   let_successor_start();
   if (first < rows) load(row_of<R>(op, first), lane);
   wait_for_predecessor();
+  float factor = 1;
   if constexpr (U::kWeights == 32) {
-    load_codes(op, shared, scratch);
+    factor = load_codes(op, shared, scratch);
   } else {
-    load_floats(op, U::kWeights == 8, shared, scratch);
+    factor = load_floats(op, U::kWeights == 8, shared, scratch);
   }
   __syncthreads();
   const Activation a = activation<F>(columns, shared);
@@ -127,7 +140,7 @@ __global__ __launch_bounds__(kThreads, 2) void gemv(const __grid_constant__ Line
       }
     }
 #pragma unroll
-    for (int r = 0; r < R; ++r) acc[r] = warp_sum(acc[r]);
+    for (int r = 0; r < R; ++r) acc[r] = warp_sum(acc[r]) * factor;
     if (lane != 0) continue;
 #pragma unroll
     for (int r = 0; r < R; ++r) {

@@ -1,5 +1,6 @@
 // Operations on rows and heads: embedding, norms, rope and the cache, activations, rounding to f16.
 #include "cuda/device.cuh"
+#include "cuda/heads.cuh"
 #include "cuda/unit.cuh"
 
 namespace plumb::cuda {
@@ -57,31 +58,14 @@ __global__ void heads_kernel(const __grid_constant__ HeadsOp all) {
   let_successor_start();
   wait_for_predecessor();
   const HeadsOp::Part& op = all.part[blockIdx.y];
-  const int lane = int(threadIdx.x) % 32, index = int(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32);
+  const int index = int(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32);
   const int t = index / op.heads, head = index % op.heads;
   if (t >= all.n) return;
-  const float* x = op.x + t * op.x_stride + head * op.dim;
   const int64_t pos = all.positions[t];
-  float r = 1;
-  if (op.norm) {
-    float ss = 0;
-    for (int i = lane; i < op.dim; i += 32) ss = fmaf(x[i], x[i], ss);
-    r = 1.0f / sqrtf(warp_sum(ss) / float(op.dim) + op.eps);
-  }
-  const auto element = [&](int i) { return op.norm ? x[i] * r * op.norm[i] : x[i]; };
-  const auto put = [&](int i, float v) {
+  turn_head(op, op.x + t * op.x_stride + head * op.dim, pos, [&](int i, float v) {
     if (op.y) op.y[t * op.y_stride + head * op.dim + i] = v;
     if (op.cache) static_cast<T*>(op.cache)[(pos * op.heads + head) * op.dim + i] = T(v);
-  };
-  const int dims = op.table ? op.dims : 0, half = dims / 2;
-  const float* table = op.table + pos * op.dims;
-  for (int i = lane; i < half; i += 32) {
-    const int a = op.pairs ? 2 * i : i, b = op.pairs ? 2 * i + 1 : i + half;
-    const float xa = element(a), xb = element(b), c = table[i], s = table[half + i];
-    put(a, fmaf(xa, c, -(xb * s)));
-    put(b, fmaf(xa, s, xb * c));
-  }
-  for (int i = dims + lane; i < op.dim; i += 32) put(i, element(i));
+  });
 }
 
 __global__ void glu_kernel(const __grid_constant__ GluOp op) {

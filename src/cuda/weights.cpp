@@ -41,6 +41,20 @@ void DeviceBuffer::swap(DeviceBuffer& other) noexcept {
   std::swap(api_, other.api_), std::swap(context_, other.context_), std::swap(data_, other.data_);
 }
 
+HostBuffer::~HostBuffer() {
+  if (data_) api_->release_host(context_, data_);
+}
+
+std::span<float> HostBuffer::floats(const Api& api, Context* context, int64_t n) {
+  if (n > floats_) {
+    if (data_) api_->release_host(context_, data_);
+    api_ = &api, context_ = context, data_ = nullptr, floats_ = 0;
+    check(api.allocate_host(context, n * 4, &data_), fmt::format("{} bytes of pinned memory", n * 4));
+    floats_ = n;
+  }
+  return {static_cast<float*>(data_), size_t(n)};
+}
+
 Weights::Weights(const Program& program, const Api& api, Context* context, Pool& pool,
                  const std::function<void(double)>& progress)
     : api_(api), context_(context), matrices_(program.weights.size()), vectors_(program.weights.size()) {

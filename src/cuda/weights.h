@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "base/pool.h"
@@ -32,6 +33,23 @@ class DeviceBuffer {
   const Api* api_ = nullptr;
   Context* context_ = nullptr;
   void* data_ = nullptr;
+};
+
+/// Memory of the host that the device copies to without a stop; it grows as needed.
+class HostBuffer {
+ public:
+  HostBuffer() = default;
+  HostBuffer(const HostBuffer&) = delete;
+  HostBuffer& operator=(const HostBuffer&) = delete;
+  ~HostBuffer();
+  /// Room for n floats; what was there before is lost when it grows.
+  std::span<float> floats(const Api& api, Context* context, int64_t n);
+
+ private:
+  const Api* api_ = nullptr;
+  Context* context_ = nullptr;
+  void* data_ = nullptr;
+  int64_t floats_ = 0;
 };
 
 class Weights {

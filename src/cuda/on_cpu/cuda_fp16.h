@@ -18,4 +18,5 @@ inline __half __ushort_as_half(unsigned short u) {
   h.bits = u;
   return h;
 }
+inline unsigned short __half_as_ushort(__half h) { return h.bits; }
 inline float2 __half22float2(__half2 h) { return {__half2float(h.x), __half2float(h.y)}; }

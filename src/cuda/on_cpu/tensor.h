@@ -23,6 +23,20 @@ inline void load_matrices(uint32_t* r, const __half* p) {
   }
 }
 
+inline void load_matrices_transposed(uint32_t* r, const __half* p) {
+  const uint32_t(*all)[8] = on_cpu::exchange(&p, sizeof(p));
+  const size_t lane = on_cpu::block.now % 32;
+  for (size_t m = 0; m < 4; ++m) {
+    uint16_t pair[2];
+    for (size_t i = 0; i < 2; ++i) {
+      const __half* row = nullptr;
+      std::memcpy(&row, all[8 * m + lane % 4 * 2 + i], sizeof(row));
+      std::memcpy(&pair[i], row + lane / 4, 2);
+    }
+    std::memcpy(&r[m], pair, 4);
+  }
+}
+
 inline void multiply(float* d, const uint32_t* a, uint32_t b0, uint32_t b1) {
   const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
   const uint32_t(*all)[8] = on_cpu::exchange(mine, sizeof(mine));

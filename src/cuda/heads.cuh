@@ -1,0 +1,30 @@
+// One head of a token by one warp: optional norm, optional rotation. Shared by the kernel for heads and by attention.
+#pragma once
+
+#include "cuda/device.cuh"
+
+namespace plumb::cuda {
+
+/// Calls put(element, value) for every element of the head at x.
+template <class Put>
+__device__ void turn_head(const HeadsOp::Part& op, const float* x, int64_t pos, Put put) {
+  const int lane = int(threadIdx.x) % 32;
+  float r = 1;
+  if (op.norm) {
+    float ss = 0;
+    for (int i = lane; i < op.dim; i += 32) ss = fmaf(x[i], x[i], ss);
+    r = 1.0f / sqrtf(warp_sum(ss) / float(op.dim) + op.eps);
+  }
+  const auto element = [&](int i) { return op.norm ? x[i] * r * op.norm[i] : x[i]; };
+  const int dims = op.table ? op.dims : 0, half = dims / 2;
+  const float* table = op.table + pos * op.dims;
+  for (int i = lane; i < half; i += 32) {
+    const int a = op.pairs ? 2 * i : i, b = op.pairs ? 2 * i + 1 : i + half;
+    const float xa = element(a), xb = element(b), c = table[i], s = table[half + i];
+    put(a, fmaf(xa, c, -(xb * s)));
+    put(b, fmaf(xa, s, xb * c));
+  }
+  for (int i = dims + lane; i < op.dim; i += 32) put(i, element(i));
+}
+
+}  // namespace plumb::cuda
