@@ -12,6 +12,7 @@
 #pragma once
 
 #include "cpu/kernels.h"
+#include "cpu/linear/float_impl.h"
 #include "cpu/linear/packed.h"
 #include "cpu/linear/packed_k.h"
 
@@ -77,6 +78,14 @@ template <class V>
 struct Pending {
   int block = -1, line = 0, sub = 0;
   typename V::F sum, scale, min;
+
+  void expect(int at, int subs) { block = at / 8, line = at % 8, sub = subs == 2 ? at % 8 / 4 : 0; }
+  template <bool kMin>
+  typename V::F add_to(typename V::F acc, float s, float min_sum) const {
+    acc = V::fma(sum, V::mul(scale, V::set1(s)), acc);
+    if constexpr (kMin) acc = V::fma(min, V::set1(min_sum), acc);
+    return acc;
+  }
 };
 
 // One group of 16 rows times N tokens, straight from the packed codes.
@@ -84,7 +93,6 @@ template <class V, class P, int N, bool kLow>
 void direct(const uint8_t* g, int columns, const TileView& x, float* y, int64_t y_stride) {
   using F = typename V::F;
   using I = typename V::I;
-  using B = typename V::B;
   constexpr int kStart = V::template start_offset<P::kOffset>(), kSub = P::kSub, kWindowBlocks = kWindow / 32;
   F acc[N];
   Pending<V> pending[N];
@@ -92,10 +100,7 @@ void direct(const uint8_t* g, int columns, const TileView& x, float* y, int64_t 
   for (int b = 0; b < columns / 32; b += P::kStep) {
     const int window = b / kWindowBlocks;
     if (x.refined_at && b % kWindowBlocks == 0) {
-      for (int j = 0; j < N; ++j) {
-        const int at = x.refined_at[window * N + j];
-        pending[j].block = at / 8, pending[j].line = at % 8, pending[j].sub = kSub == 2 ? at % 8 / 4 : 0;
-      }
+      for (int j = 0; j < N; ++j) pending[j].expect(x.refined_at[window * N + j], kSub);
     }
     F s[P::kStep][2], m[P::kStep][2];
     P::template scales<V>(g, columns, b, s, m);
@@ -104,12 +109,11 @@ void direct(const uint8_t* g, int columns, const TileView& x, float* y, int64_t 
       for (int h = 0; h < kSub; ++h) {
         for (int j = 0; j < N; ++j) {
           const I start = V::set1i(block_start<kSub, kStart>(x, b + i, h, j));
-          high[i][h][j] = kLow ? V::set1i(0) : start;
-          if (kLow) low[i][h][j] = start;
+          high[i][h][j] = kLow ? V::set1i(0) : start, low[i][h][j] = start;
         }
       }
     }
-    P::template codes<V>(g, columns, b, [&](int i, int v, B line) __attribute__((always_inline)) {
+    P::template codes<V>(g, columns, b, [&](int i, int v, typename V::B line) __attribute__((always_inline)) {
       const int64_t at = (int64_t(b + i) * 8 + v) * N * 4;
       const int h = kSub == 2 ? v / 4 : 0;
       for (int j = 0; j < N; ++j) {
@@ -139,9 +143,8 @@ void direct(const uint8_t* g, int columns, const TileView& x, float* y, int64_t 
     const int next = b + P::kStep;
     if (kLow || !x.refined_at || (next % kWindowBlocks != 0 && next < columns / 32)) continue;
     for (int j = 0; j < N; ++j) {
-      const F rs = V::set1(x.refined_scales[window * N + j]);
-      acc[j] = V::fma(pending[j].sum, V::mul(pending[j].scale, rs), acc[j]);
-      if constexpr (P::kMin) acc[j] = V::fma(pending[j].min, V::set1(x.refined_sums[window * N + j]), acc[j]);
+      const int at = window * N + j;
+      acc[j] = pending[j].template add_to<P::kMin>(acc[j], x.refined_scales[at], x.refined_sums[at]);
     }
   }
   for (int j = 0; j < N; ++j) V::store(y + j * y_stride, acc[j]);
@@ -330,52 +333,6 @@ void matmul_rounded(const MatmulArgs& a) {
 template <class V, class P>
 void matmul_codes(const MatmulArgs& a) noexcept {
   a.x8.low ? matmul_rounded<V, P, true>(a) : matmul_rounded<V, P, false>(a);
-}
-
-// Weights in floating point: acc = fma(w, x, acc) over ascending columns. A group is [columns][16].
-template <class V, Format kFormat>
-typename V::F load_float(const uint8_t* g, int64_t k) {
-  if constexpr (kFormat == Format::F16)
-    return V::from_half(g + k * 32);
-  else if constexpr (kFormat == Format::BF16)
-    return V::from_bfloat16(g + k * 32);
-  else
-    return V::load(reinterpret_cast<const float*>(g + k * 64));
-}
-
-template <class V, Format kFormat, int M, int N>
-void float_tile(const MatmulArgs& a, int group, int token) {
-  using F = typename V::F;
-  const uint8_t* g = a.packed + group * a.group_bytes;
-  const float* x = a.x + token * a.x_stride;
-  F acc[N][M];
-  for (int j = 0; j < N; ++j) {
-    for (int i = 0; i < M; ++i) acc[j][i] = V::zero();
-  }
-  for (int k = 0; k < a.columns; ++k) {
-    F w[M];
-    for (int i = 0; i < M; ++i) w[i] = load_float<V, kFormat>(g + i * a.group_bytes, k);
-    for (int j = 0; j < N; ++j) {
-      const F xj = V::set1(x[j * a.x_stride + k]);
-      for (int i = 0; i < M; ++i) acc[j][i] = V::fma(w[i], xj, acc[j][i]);
-    }
-  }
-  for (int j = 0; j < N; ++j) {
-    for (int i = 0; i < M; ++i) V::store(a.y + (token + j) * a.y_stride + (group + i) * 16, acc[j][i]);
-  }
-}
-
-template <class V, Format kFormat, int M, int N>
-void float_tokens(const MatmulArgs& a, int group, int token) {
-  if constexpr (N > 0) {
-    for (; a.n - token >= N; token += N) float_tile<V, kFormat, M, N>(a, group, token);
-    float_tokens<V, kFormat, M, N - 1>(a, group, token);
-  }
-}
-
-template <class V, Format kFormat>
-void matmul_floats(const MatmulArgs& a) noexcept {
-  for (int g = 0; g < a.groups; g += 2) float_tokens<V, kFormat, 2, V::kTileTokens>(a, g, 0);
 }
 
 template <class V>
