@@ -5,35 +5,21 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 
-#include "base/error.h"
 #include "cpu/executor.h"
-#include "engine/tiny_model.h"
+#include "engine/test_support.h"
 
 namespace plumb {
 namespace {
 
+using testing::code_of;
+using testing::logits;
+using testing::prompt;
+using testing::same_bits;
 using testing::TinyFile;
 
 const char* const kArchs[] = {"llama", "qwen2", "qwen3", "gemma3"};
 const Format kFormats[] = {Format::F32, Format::Q8_0, Format::Q4_0};
-
-std::vector<int> prompt(int n, int seed = 1) {
-  std::vector<int> ids;
-  for (int i = 0; i < n; ++i) ids.push_back((i * 17 + i * i * 3 + seed * 11) % testing::TinyModel::kVocab);
-  return ids;
-}
-
-std::vector<float> logits(const Model& model, const RunnerOptions& options, const std::vector<int>& ids) {
-  const std::unique_ptr<Runner> runner = Runner::make(model, options);
-  const std::span<const float> l = runner->decode(ids);
-  return {l.begin(), l.end()};
-}
-
-bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
-}
 
 std::vector<Isa> isas() {
   std::vector<Isa> list;
@@ -41,16 +27,6 @@ std::vector<Isa> isas() {
     if (supported(isa)) list.push_back(isa);
   }
   return list;
-}
-
-template <class F>
-std::string code_of(F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.code();
-  }
-  return "nothing thrown";
 }
 
 class RunnerOf : public ::testing::TestWithParam<std::tuple<const char*, Format>> {

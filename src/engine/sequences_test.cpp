@@ -3,29 +3,22 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <map>
 
-#include "base/error.h"
-#include "engine/tiny_model.h"
+#include "engine/test_support.h"
 
 namespace plumb {
 namespace {
 
+using testing::code_of;
+using testing::prompt;
+using testing::same_bits;
 using testing::TinyFile;
 using Want = Sequences::Want;
 using Rows = std::map<std::pair<int, int64_t>, std::vector<float>>;  // by sequence and position
 
-std::vector<int> prompt(int n, int seed) {
-  std::vector<int> ids;
-  for (int i = 0; i < n; ++i) ids.push_back((i * 17 + i * i * 3 + seed * 11) % testing::TinyModel::kVocab);
-  return ids;
-}
-
 std::vector<float> alone(const Model& model, const std::vector<int>& ids) {
-  const std::unique_ptr<Runner> runner = Runner::make(model, {});
-  const std::span<const float> l = runner->decode(ids);
-  return {l.begin(), l.end()};
+  return testing::logits(model, {}, ids);
 }
 
 std::vector<int> first(std::vector<int> ids, size_t n) {
@@ -39,20 +32,6 @@ Rows decode(Sequences& s, const std::vector<Sequences::Piece>& pieces) {
     EXPECT_TRUE(rows.emplace(std::pair(sequence, position), std::vector<float>(l.begin(), l.end())).second);
   });
   return rows;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
-}
-
-template <class F>
-std::string code_of(F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.code();
-  }
-  return "nothing thrown";
 }
 
 class SequencesOf : public ::testing::TestWithParam<const char*> {
