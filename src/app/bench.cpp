@@ -87,14 +87,14 @@ int64_t run_once(BenchEngine& engine, const Test& t, int batch) {
   return std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
 }
 
-// What a test and its repetitions must do at least.
-Amount amount_of(const Test& t, int batch, int ubatch, int repetitions) {
+// What one run of a test must do at least.
+Amount amount_of(const Test& t, int batch, int ubatch) {
   const auto pieces = [](int64_t n, int64_t most) { return (n + most - 1) / most; };
   int64_t passes = t.answer;
   for (int done = 0; done < t.prompt; done += batch)
     passes += pieces(std::min(batch, t.prompt - done), ubatch);
   const int64_t wanted = pieces(t.prompt, batch) + t.answer;
-  return {passes * repetitions, int64_t(t.prompt + t.answer) * repetitions, wanted * repetitions, t.depth};
+  return {passes, t.prompt + t.answer, wanted, t.depth};
 }
 
 void set_limits(BenchResult& r, const Plan& plan, const Test& t, MachineProbe& probe) {
@@ -103,7 +103,7 @@ void set_limits(BenchResult& r, const Plan& plan, const Test& t, MachineProbe& p
   l.now_read = now.read, l.now_int8 = now.int8;
   l.read_rate = probe.read_rate(), l.int8_rate = probe.int8_rate(), l.f32_rate = probe.f32_rate();
   l.read_pattern = probe.read_pattern();
-  l.work = work_of(plan, amount_of(t, r.n_batch, r.n_ubatch, 1));
+  l.work = work_of(plan, amount_of(t, r.n_batch, r.n_ubatch));
   const double seconds = r.avg_ns() * 1e-9;
   if (t.answer == 0) {
     Work linear = l.work;
@@ -191,10 +191,9 @@ class Bench {
     s->time_steps(nullptr);
     set_limits(r, s->plan(), t, *probe);
     if (!f_.steps) return;
-    Amount once = amount_of(t, r.n_batch, r.n_ubatch, 1);
-    std::vector<StepTime> mean_times = times;
-    for (StepTime& time : mean_times) time.seconds /= f_.repetitions;
-    const std::vector<StepGroup> groups = group_steps(s->plan(), mean_times, once);
+    const Amount once = amount_of(t, r.n_batch, r.n_ubatch);
+    for (StepTime& time : times) time.seconds /= f_.repetitions;
+    const std::vector<StepGroup> groups = group_steps(s->plan(), times, once);
     r.step_table = step_table(groups, *probe, once.passes);
     r.steps = step_json(groups, *probe, once.passes);
   }
@@ -252,17 +251,9 @@ void add_bench(CLI::App& root) {
       ->check(CLI::IsMember({"md", "json", "jsonl", "csv"}))
       ->capture_default_str();
   flag(c, "--models-dir", o->model.models_dir, "Model folder");
-  flag(c, "--isa", o->model.isa, "Instruction set: scalar, avx2, avx512; also PLUMB_ISA");
-  flag(c, "--act", o->model.act, "Rounding of activations on the CPU: 8, 8r, 16")
-      ->check(CLI::IsMember({"8", "8r", "16"}))
-      ->capture_default_str();
+  o->model.add_cpu(c);
   flag(c, "--no-fusion", o->model.no_fusion, "One step per operation");
-  flag(c, "--backend", o->model.backend, "Where the model runs: cpu, cuda")
-      ->check(CLI::IsMember({"cpu", "cuda"}))
-      ->capture_default_str();
-  flag(c, "--n-gpu-layers", o->model.n_gpu_layers, "Layers on the device: -1, all, or 0, none (-ngl)")
-      ->capture_default_str();
-  flag(c, "--device", o->model.device, "Number of the CUDA device")->capture_default_str();
+  o->model.add_backend(c);
   c->callback([o] { run(*o); });
 }
 

@@ -143,10 +143,7 @@ void add_batched_bench(CLI::App& root) {
       ->capture_default_str();
   flag(c, "--cache-type-k", o->model.cache_type_k, "Type of cached keys (-ctk)")->capture_default_str();
   flag(c, "--cache-type-v", o->model.cache_type_v, "Type of cached values (-ctv)")->capture_default_str();
-  flag(c, "--act", o->model.act, "Rounding of activations: 8, 8r, 16")
-      ->check(CLI::IsMember({"8", "8r", "16"}))
-      ->capture_default_str();
-  flag(c, "--isa", o->model.isa, "Instruction set: scalar, avx2, avx512; also PLUMB_ISA");
+  o->model.add_cpu(c);
   flag(c, "-o,--output-format", o->output, "md or jsonl")
       ->check(CLI::IsMember({"md", "jsonl"}))
       ->capture_default_str();

@@ -116,6 +116,22 @@ std::vector<std::string> expand_short_names(int argc, char** argv) {
   return out;
 }
 
+void ModelFlags::add_backend(CLI::App* c) {
+  flag(c, "--backend", backend, "Where the model runs: cpu, cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  flag(c, "--n-gpu-layers", n_gpu_layers, "Layers on the device: -1, all of them, or 0, none (-ngl)")
+      ->capture_default_str();
+  flag(c, "--device", device, "Number of the CUDA device")->capture_default_str();
+}
+
+void ModelFlags::add_cpu(CLI::App* c) {
+  flag(c, "--isa", isa, "Instruction set: scalar, avx2, avx512; also PLUMB_ISA");
+  flag(c, "--act", act, "Rounding of activations on the CPU: 8 bits, 8 refined, 16")
+      ->check(CLI::IsMember({"8", "8r", "16"}))
+      ->capture_default_str();
+}
+
 void ModelFlags::add(CLI::App* c) {
   flag(c, "-m,--model", model, "Model file (GGUF); default: the model folder's");
   flag(c, "--models-dir", models_dir, "Model folder");
@@ -132,16 +148,8 @@ void ModelFlags::add(CLI::App* c) {
   flag(c, "--arith", arith, "fast, or the reference in ref32 or ref64")
       ->check(CLI::IsMember({"fast", "ref32", "ref64"}))
       ->capture_default_str();
-  flag(c, "--backend", backend, "Where the model runs: cpu, cuda")
-      ->check(CLI::IsMember({"cpu", "cuda"}))
-      ->capture_default_str();
-  flag(c, "--n-gpu-layers", n_gpu_layers, "Layers on the device: -1, all of them, or 0, none (-ngl)")
-      ->capture_default_str();
-  flag(c, "--device", device, "Number of the CUDA device")->capture_default_str();
-  flag(c, "--isa", isa, "Instruction set: scalar, avx2, avx512; also PLUMB_ISA");
-  flag(c, "--act", act, "Rounding of activations on the CPU: 8 bits, 8 refined, 16")
-      ->check(CLI::IsMember({"8", "8r", "16"}))
-      ->capture_default_str();
+  add_backend(c);
+  add_cpu(c);
   flag(c, "--spec", spec,
        "Speculation: none, or ngram, which looks ahead where the text repeats itself; changes no bit")
       ->check(CLI::IsMember({"none", "ngram"}))

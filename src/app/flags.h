@@ -49,6 +49,9 @@ struct ModelFlags {
   bool no_repack_cache = false;
 
   void add(CLI::App* command);
+  /// Parts of add(), for commands that take no more: where a model runs; how the CPU runs it.
+  void add_backend(CLI::App* command);
+  void add_cpu(CLI::App* command);
   /// The file asked for, or the default model of the model folder; throws Error "model.none" saying how to
   /// get one.
   std::string path() const;
