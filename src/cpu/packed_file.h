@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/pool.h"
@@ -47,5 +48,8 @@ class PackedFile {
 
 /// 64 bits that change with every byte of `bytes`.
 uint64_t checksum(const uint8_t* bytes, int64_t count);
+inline uint64_t checksum(std::string_view text) {
+  return checksum(reinterpret_cast<const uint8_t*>(text.data()), int64_t(text.size()));
+}
 
 }  // namespace plumb

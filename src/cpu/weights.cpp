@@ -43,7 +43,7 @@ uint64_t cache_key(const Program& p, const std::vector<bool>& is_matrix, uint64_
     for (int64_t at : {int64_t(0), (bytes - sample) / 2, bytes - sample})
       text += fmt::format(" {}", checksum(r.data + at, sample));
   }
-  return checksum(reinterpret_cast<const uint8_t*>(text.data()), int64_t(text.size()));
+  return checksum(text);
 }
 
 // The pages of the source that were packed are not needed again.

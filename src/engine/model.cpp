@@ -21,9 +21,6 @@ PackedCache cache_of(const Gguf& file, const std::string& folder) {
   if (folder.empty() || file.file_bytes() < kWorthKeeping) return cache;
   fs::create_directories(folder, error);
   if (error) return cache;
-  const auto hash = [](const std::string& text) {
-    return checksum(reinterpret_cast<const uint8_t*>(text.data()), int64_t(text.size()));
-  };
   const fs::path path = fs::weakly_canonical(file.path(), error);
   std::string stamp;
   for (const std::string& part : file.files()) {
@@ -31,9 +28,9 @@ PackedCache cache_of(const Gguf& file, const std::string& folder) {
                          fs::last_write_time(part, error).time_since_epoch().count());
   }
   cache.path =
-      (fs::path(folder) / fmt::format("{}-{:016x}.r16", path.filename().string(), hash(path.string())))
+      (fs::path(folder) / fmt::format("{}-{:016x}.r16", path.filename().string(), checksum(path.string())))
           .string();
-  cache.stamp = hash(stamp);
+  cache.stamp = checksum(stamp);
   return cache;
 }
 
