@@ -18,25 +18,26 @@ int Steps::attention_tile(const AttentionStep& s) const {
   return std::clamp(n(false) * heads / units, 1, attention_tokens(p, s));
 }
 
-void Steps::prepare_attention() {
-  chunks = 0;
-  const int tokens = n(false);
-  if (tokens > kSplitTokens) return;
-  int most = 0, heads = 1;
-  for (int pos : batch->positions) most = std::max(most, pos / kChunk + 1);
-  if (most < 2) return;
-  partial_stride = 0;
+void Steps::size_attention() {
   for (const Step& step : plan.steps) {
     const auto* s = std::get_if<AttentionStep>(&step.what);
     if (!s) continue;
     const Shape q = p.shape(s->q), kv = p.shape(s->k);
-    heads = std::max(heads, kv.heads);
+    most_kv_heads = std::max(most_kv_heads, kv.heads);
     partial_stride = std::max(partial_stride, q.heads / kv.heads * partial_floats(kv.dim));
   }
-  if (partial_stride == 0) return;
-  const int64_t bytes = int64_t(tokens) * heads * most * partial_stride * 4;
+  chunks_done = std::make_unique<std::atomic<int>[]>(size_t(kSplitTokens * most_kv_heads));
+}
+
+void Steps::prepare_attention() {
+  chunks = 0;
+  const int tokens = n(false);
+  if (tokens > kSplitTokens || partial_stride == 0) return;
+  int most = 0;
+  for (int pos : batch->positions) most = std::max(most, pos / kChunk + 1);
+  if (most < 2) return;
+  const int64_t bytes = int64_t(tokens) * most_kv_heads * most * partial_stride * 4;
   if (bytes > partials.bytes()) partials = Buffer(2 * bytes);
-  if (!chunks_done) chunks_done = std::make_unique<std::atomic<int>[]>(size_t(kSplitTokens * heads));
   chunks = most;
 }
 

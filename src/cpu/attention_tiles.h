@@ -18,9 +18,7 @@ constexpr int kScoreRows = V::kRegisters == 32  ? 12
 template <class V>
 constexpr int kScoreBlocks = V::kRegisters == 32 ? 2 : 1;
 template <class V>
-constexpr int kValueRows = V::kRegisters == 32  ? 6
-                           : V::kRegisters == 8 ? 6
-                                                : 2;
+constexpr int kValueRows = V::kRegisters >= 8 ? 6 : 2;
 template <class V>
 constexpr int kValueVectors = V::kRegisters == 32 ? 4 : 1;
 

@@ -62,6 +62,7 @@ CpuExecutor::CpuExecutor(const Plan& plan, const CpuWeights& weights, Isa isa, P
     }
   }
   b.faults = std::make_unique<FaultFlag[]>(plan.steps.size());
+  b.size_attention();
 }
 
 CpuExecutor::~CpuExecutor() = default;

@@ -2,8 +2,11 @@
 // cached type (docs/numerics.md).
 #pragma once
 
+#include <limits>
+
 #include "base/half.h"
 #include "cpu/kernels.h"
+#include "cpu/simd/math.h"
 
 namespace plumb {
 namespace {
@@ -38,14 +41,10 @@ void store_q8(uint8_t* to, int64_t step, uint8_t* scales, int64_t scale_step, co
     const int count = dim - k < kKvBlock ? dim - k : kKvBlock;
     std::memcpy(part, x + k, size_t(count) * 4);
     const typename V::F x0 = V::load(part), x1 = V::load(part + 16);
-    const typename V::I magnitude = V::set1i(0x7fffffff);
-    const int32_t bits =
-        V::max_lane(V::maxi(V::andi(V::bits(x0), magnitude), V::andi(V::bits(x1), magnitude)));
-    float largest;
-    std::memcpy(&largest, &bits, 4);
+    const float largest = largest_of<V>(x0, x1);
     uint16_t s = 0x7e00;
     int8_t codes[kKvBlock] = {};
-    if (bits < 0x7f800000) {
+    if (largest <= std::numeric_limits<float>::max()) {
       s = float_to_half(largest / 127);
       const float scale = half_to_float(s);
       if (scale > 0) {

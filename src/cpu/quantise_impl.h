@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/kernels.h"
+#include "cpu/simd/math.h"
 
 namespace plumb {
 namespace {
@@ -28,12 +29,6 @@ struct X8Row {
   int32_t *refined_at, *refined_codes, *refined_starts;
   float *refined_scales, *refined_sums;
 };
-
-inline float float_of(int32_t bits) {
-  float x;
-  std::memcpy(&x, &bits, 4);
-  return x;
-}
 
 // Below 2^-100 a block counts as zero: its inverse scale would overflow.
 constexpr float kLeast = 0x1p-100f;
@@ -69,12 +64,6 @@ void store_block(const X8Row& row, int b, float largest, typename V::F x0, typen
   row.scales[b * row.stride] = s;
   row.sums[b * row.stride] = s * float(sum[0] + sum[1]);
   row.starts[b * row.stride] = -kStartOffset * (sum[0] + sum[1]);
-}
-
-template <class V>
-float largest_of(typename V::F x0, typename V::F x1) {
-  const typename V::I magnitude = V::set1i(0x7fffffff);
-  return float_of(V::max_lane(V::maxi(V::andi(V::bits(x0), magnitude), V::andi(V::bits(x1), magnitude))));
 }
 
 // Of a block: its first group of four that holds the largest magnitude, and what rounds its other columns
@@ -161,39 +150,28 @@ bool all_finite(const float* x, int n) {
 }
 
 template <class V>
-void store_zeros(const X8Row& row, int columns) {
-  for (int b = 0; b < columns / 32; ++b) {
-    if (row.low) {
-      store_block<V, kLargestCode>(row, b, 0, V::zero(), V::zero());
-    } else {
-      store_block<V, 127>(row, b, 0, V::zero(), V::zero());
-    }
-  }
-  for (int w = 0; row.refined_at && w < (columns + kWindow - 1) / kWindow; ++w) refine_nothing(row, w);
-}
-
-template <class V>
 void quantise(const float* x, const X8& out, int columns, int n, int t, FaultFlag* fault) noexcept {
   const X8Row row(out, columns, n, t);
-  if (!all_finite<V>(x, columns)) {
-    fault->store(true, std::memory_order_relaxed);
-    store_zeros<V>(row, columns);
-  } else if (row.refined_at) {
+  const bool finite = all_finite<V>(x, columns);
+  if (!finite) fault->store(true, std::memory_order_relaxed);
+  if (finite && row.refined_at) {
     for (int k = 0; k < columns; k += kWindow) {
       const int rest = columns - k;
       store_window<V>(row, x + k, k / kWindow, (rest < kWindow ? rest : kWindow) / 32);
     }
-  } else {
-    for (int b = 0; b < columns / 32; ++b) {
-      const typename V::F x0 = V::load(x + 32 * b), x1 = V::load(x + 32 * b + 16);
-      const float largest = largest_of<V>(x0, x1);
-      if (row.low) {
-        store_block<V, kLargestCode>(row, b, largest, x0, x1);
-      } else {
-        store_block<V, 127>(row, b, largest, x0, x1);
-      }
+    return;
+  }
+  for (int b = 0; b < columns / 32; ++b) {  // zeros where the row is not finite
+    const typename V::F x0 = finite ? V::load(x + 32 * b) : V::zero();
+    const typename V::F x1 = finite ? V::load(x + 32 * b + 16) : V::zero();
+    const float largest = largest_of<V>(x0, x1);
+    if (row.low) {
+      store_block<V, kLargestCode>(row, b, largest, x0, x1);
+    } else {
+      store_block<V, 127>(row, b, largest, x0, x1);
     }
   }
+  for (int w = 0; row.refined_at && w < (columns + kWindow - 1) / kWindow; ++w) refine_nothing(row, w);
 }
 
 }  // namespace

@@ -45,6 +45,8 @@ struct Steps {
   /// Up to so many tokens, attention is cut into units of one token, kv head and chunk.
   static constexpr int kSplitTokens = 8;
 
+  /// What splitting attention needs for any layer of the plan; once.
+  void size_attention();
   /// Makes room for the partial results of the batch's attention; before the threads start.
   void prepare_attention();
 
@@ -57,6 +59,7 @@ struct Steps {
   Buffer arena, scratch, rounded;
   Buffer partials;             // of attention: [token, kv head, chunk]
   int chunks = 0;              // of the longest sequence of the batch, if attention is split
+  int most_kv_heads = 0;       // of any layer
   int64_t partial_stride = 0;  // floats of a token's kv head and chunk: the most of any layer
   std::unique_ptr<std::atomic<int>[]> chunks_done;  // [token, kv head]; zero between steps
   int64_t scratch_stride = 0;

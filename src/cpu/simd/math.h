@@ -2,6 +2,9 @@
 // reductions.
 #pragma once
 
+#include <cstdint>
+#include <cstring>
+
 #include "program/program.h"
 
 namespace plumb {
@@ -27,6 +30,19 @@ typename V::F exp_negative(typename V::F x) {
   p = V::fma(p, r, V::set1(1));
   const F y = V::from_bits(V::addi(V::bits(p), V::template shl32<23>(V::bits(t))));
   return V::select_less(x, V::set1(-86), V::zero(), y);
+}
+
+inline float float_of(int32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+
+/// The largest magnitude of 32 numbers; not finite where one of them is not.
+template <class V>
+float largest_of(typename V::F x0, typename V::F x1) {
+  const typename V::I magnitude = V::set1i(0x7fffffff);
+  return float_of(V::max_lane(V::maxi(V::andi(V::bits(x0), magnitude), V::andi(V::bits(x1), magnitude))));
 }
 
 /// 1 / (1 + e^-x), from e^-|x| so that nothing overflows.
