@@ -122,13 +122,14 @@ void Steps::matmul(const LinearStep& s, const LinearStep::Part& part, const Unit
 }
 
 void Steps::operator()(const LinearStep& s, const Unit& u) {
-  const int per_unit = unit_groups(s, u.wanted), tokens = n(u.wanted);
-  int index = u.index;
+  const int tokens = n(u.wanted);
+  int64_t index = u.index;
   size_t part = 0;
-  const auto units_of_part = [&] { return (groups_of(s.parts[part]) + per_unit - 1) / per_unit; };
-  while (s.glu < 0 && index >= units_of_part()) index -= units_of_part(), ++part;
-  const int first = index * per_unit, groups = std::min(per_unit, groups_of(s.parts[part]) - first),
-            column = first * 16;
+  const auto units = [&] { return units_of(s, s.parts[part], u.wanted); };
+  while (s.glu < 0 && index >= units()) index -= units(), ++part;
+  const int pairs = groups_of(s.parts[part]) / 2;
+  const auto border = [&](int64_t i) { return int(i * pairs / units()) * 2; };
+  const int first = border(index), groups = border(index + 1) - first, column = first * 16;
   float* work = reinterpret_cast<float*>(u.scratch + linear_scratch(plan, s).work);
   const int width = groups * 16;
   if (s.sum < 0 && s.glu < 0) {

@@ -36,11 +36,15 @@ int64_t Steps::scratch_bytes(const Plan& plan) {
 }
 
 // Groups of 16 rows per unit: about 64 KB of weights for few tokens, 32 rows for many; an even number.
-int Steps::unit_groups(const LinearStep& s, bool wanted) const {
-  if (n(wanted) > kTokenTile) return 2;
+// Few tokens: 64 KB of weights and at least what the kernel reads at once, as evenly as threads can share.
+int Steps::units_of(const LinearStep& s, const LinearStep::Part& part, bool wanted) const {
+  const int pairs = groups_of(part) / 2;
+  if (n(wanted) > kTokenTile) return pairs;
   const WeightRef& w = p.weights[size_t(s.parts[0].w)];
-  const int64_t bytes = std::max<int64_t>(1, 16 * row_bytes(w.format, w.columns));
-  return int(std::clamp<int64_t>((1 << 16) / bytes, 2, kUnitRows / 16)) / 2 * 2;
+  const int64_t bytes = std::max<int64_t>(1, 32 * row_bytes(w.format, w.columns));
+  const int each = int(std::clamp<int64_t>((1 << 16) / bytes, 2, kUnitRows / 32));
+  const int units = (pairs + each - 1) / each, threads = pool.threads();
+  return std::min(pairs, (units + threads - 1) / threads * threads);
 }
 
 int Steps::count(const Step& step) const {
@@ -48,11 +52,9 @@ int Steps::count(const Step& step) const {
   if (tokens == 0) return 0;  // nobody wants logits of this piece
   return std::visit(Overload{
                         [&](const LinearStep& s) {
-                          const int per_unit = unit_groups(s, step.wanted);
                           int units = 0;
                           for (const LinearStep::Part& part : s.parts) {
-                            const int groups = groups_of(part);
-                            units += (groups + per_unit - 1) / per_unit;
+                            units += units_of(s, part, step.wanted);
                             if (s.glu >= 0) break;  // both parts of a unit at once
                           }
                           return units;

@@ -89,7 +89,7 @@ struct Steps {
   RowArgs row_args(const RowStep& s) const;
 
   int groups_of(const LinearStep::Part& part) const;  // of 16 rows, in pairs
-  int unit_groups(const LinearStep& s, bool wanted) const;
+  int units_of(const LinearStep& s, const LinearStep::Part& part, bool wanted) const;
   int count(const Step& step) const;
 
   void operator()(const RopeTableStep& s, const Unit& u);

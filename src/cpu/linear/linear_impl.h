@@ -12,143 +12,13 @@
 #pragma once
 
 #include "cpu/kernels.h"
+#include "cpu/linear/direct_impl.h"
 #include "cpu/linear/float_impl.h"
 #include "cpu/linear/packed.h"
 #include "cpu/linear/packed_k.h"
 
 namespace plumb {
 namespace {
-
-inline int32_t four(const int8_t* p) {
-  int32_t x;
-  std::memcpy(&x, p, 4);
-  return x;
-}
-
-// The activations of one tile of tokens: arrays as in X8, `stride` tokens side by side.
-struct TileView : X8 {
-  int stride;
-};
-inline TileView tile_view(const X8& x, int columns, TokenTile t) {
-  const int64_t first = t.first, windows = (columns + kWindow - 1) / kWindow;
-  TileView v{x, t.count};
-  v.high += first * columns;
-  if (v.low) v.low += first * columns;
-  v.scales += first * (columns / 32), v.sums += first * (columns / 32), v.starts += first * (columns / 32);
-  v.starts16 += first * (columns / 16);
-  if (!v.refined_at) return v;
-  v.refined_at += first * windows, v.refined_codes += first * windows, v.refined_starts += first * windows;
-  v.refined_scales += first * windows, v.refined_sums += first * windows;
-  return v;
-}
-
-// Where an accumulator starts for codes of offset kStart, from what X8 keeps for kStartOffset: exact.
-template <int kStart>
-int32_t start_of(int32_t kept) {
-  return kStart == 0 ? 0
-                     : kept >> (kStart == 128  ? 0
-                                : kStart == 32 ? 2
-                                : kStart == 16 ? 3
-                                : kStart == 8  ? 4
-                                               : 5);
-}
-template <int kSub, int kStart>
-int32_t block_start(const TileView& x, int block, int sub, int token) {
-  return start_of<kStart>(kSub == 2 ? x.starts16[(2 * block + sub) * x.stride + token]
-                                    : x.starts[block * x.stride + token]);
-}
-
-// s times the sum of the codes under one scale of the weights.
-template <int kSub>
-float block_sum(const TileView& x, int block, int sub, int token) {
-  const int at = block * x.stride + token;
-  if (kSub == 1) return x.sums[at];
-  return x.scales[at] * float(x.starts16[(2 * block + sub) * x.stride + token] / -kStartOffset);
-}
-
-// 254 high + low.
-template <class V>
-typename V::I join_planes(typename V::I high, typename V::I low) {
-  return V::addi(V::subi(V::template shl32<8>(high), V::template shl32<1>(high)), low);
-}
-
-// The refined columns of a window, for one token: found while the codes of their block pass by, added after
-// the window.
-template <class V>
-struct Pending {
-  int block = -1, line = 0, sub = 0;
-  typename V::F sum, scale, min;
-
-  void expect(int at, int subs) { block = at / 8, line = at % 8, sub = subs == 2 ? at % 8 / 4 : 0; }
-  template <bool kMin>
-  typename V::F add_to(typename V::F acc, float s, float min_sum) const {
-    acc = V::fma(sum, V::mul(scale, V::set1(s)), acc);
-    if constexpr (kMin) acc = V::fma(min, V::set1(min_sum), acc);
-    return acc;
-  }
-};
-
-// One group of 16 rows times N tokens, straight from the packed codes.
-template <class V, class P, int N, bool kLow>
-void direct(const uint8_t* g, int columns, const TileView& x, float* y, int64_t y_stride) {
-  using F = typename V::F;
-  using I = typename V::I;
-  constexpr int kStart = V::template start_offset<P::kOffset>(), kSub = P::kSub, kWindowBlocks = kWindow / 32;
-  F acc[N];
-  Pending<V> pending[N];
-  for (int j = 0; j < N; ++j) acc[j] = V::zero();
-  for (int b = 0; b < columns / 32; b += P::kStep) {
-    const int window = b / kWindowBlocks;
-    if (x.refined_at && b % kWindowBlocks == 0) {
-      for (int j = 0; j < N; ++j) pending[j].expect(x.refined_at[window * N + j], kSub);
-    }
-    F s[P::kStep][2], m[P::kStep][2];
-    P::template scales<V>(g, columns, b, s, m);
-    I high[P::kStep][kSub][N], low[P::kStep][kSub][N];
-    for (int i = 0; i < P::kStep; ++i) {
-      for (int h = 0; h < kSub; ++h) {
-        for (int j = 0; j < N; ++j) {
-          const I start = V::set1i(block_start<kSub, kStart>(x, b + i, h, j));
-          high[i][h][j] = kLow ? V::set1i(0) : start, low[i][h][j] = start;
-        }
-      }
-    }
-    P::template codes<V>(g, columns, b, [&](int i, int v, typename V::B line) __attribute__((always_inline)) {
-      const int64_t at = (int64_t(b + i) * 8 + v) * N * 4;
-      const int h = kSub == 2 ? v / 4 : 0;
-      for (int j = 0; j < N; ++j) {
-        high[i][h][j] = V::template dot<P::kOffset>(high[i][h][j], line, four(x.high + at + 4 * j));
-        if (kLow) low[i][h][j] = V::template dot<P::kOffset>(low[i][h][j], line, four(x.low + at + 4 * j));
-        if (!kLow && pending[j].block == b + i && pending[j].line == v) {
-          const I start = V::set1i(start_of<kStart>(x.refined_starts[window * N + j]));
-          pending[j].sum =
-              V::to_float(V::template dot<P::kOffset>(start, line, x.refined_codes[window * N + j]));
-        }
-      }
-    });
-    for (int i = 0; i < P::kStep; ++i) {
-      for (int j = 0; j < N; ++j) {
-        const float xs = x.scales[(b + i) * N + j];
-        for (int h = 0; h < kSub; ++h) {
-          const I sum = kLow ? join_planes<V>(high[i][h][j], low[i][h][j]) : high[i][h][j];
-          acc[j] = V::fma(V::to_float(sum), V::mul(s[i][h], V::set1(xs)), acc[j]);
-          if constexpr (P::kMin) acc[j] = V::fma(m[i][h], V::set1(block_sum<kSub>(x, b + i, h, j)), acc[j]);
-        }
-        if (!kLow && pending[j].block == b + i) {
-          pending[j].scale = kSub == 2 && pending[j].sub ? s[i][1] : s[i][0];
-          if constexpr (P::kMin) pending[j].min = kSub == 2 && pending[j].sub ? m[i][1] : m[i][0];
-        }
-      }
-    }
-    const int next = b + P::kStep;
-    if (kLow || !x.refined_at || (next % kWindowBlocks != 0 && next < columns / 32)) continue;
-    for (int j = 0; j < N; ++j) {
-      const int at = window * N + j;
-      acc[j] = pending[j].template add_to<P::kMin>(acc[j], x.refined_scales[at], x.refined_sums[at]);
-    }
-  }
-  for (int j = 0; j < N; ++j) V::store(y + j * y_stride, acc[j]);
-}
 
 // M groups unpacked: lines [columns / 4][M] of codes, scales and mins [columns / (32 / kSub)][M][16].
 struct Panel {
@@ -319,14 +189,9 @@ void matmul_rounded(const MatmulArgs& a) {
     return;
   }
   const TileView x = tile_view(a.x8, a.columns, {0, a.n});
-  for (int g = 0; g < a.groups; ++g) {
-    const uint8_t* group = a.packed + g * a.group_bytes;
-    float* y = a.y + 16 * g;
-    if (a.n == 1) {
-      direct<V, P, 1, kLow>(group, a.columns, x, y, a.y_stride);
-    } else {
-      direct<V, P, 2, kLow>(group, a.columns, x, y, a.y_stride);
-    }
+  for (int g = 0; g < a.groups; g += kStreams) {
+    const int count = std::min(kStreams, a.groups - g);
+    a.n == 1 ? direct<V, P, 1, kLow>(a, g, count, x) : direct<V, P, 2, kLow>(a, g, count, x);
   }
 }
 
