@@ -221,5 +221,39 @@ class Speculation(unittest.TestCase):
         self.assertIn(b"usage.spec", r.stderr)
 
 
+class Perplexity(unittest.TestCase):
+    def score(self, *arguments):
+        return run("perplexity", "-m", MODEL, "-c", "32", "--chunks", "2", *arguments)
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.text = Path(self.folder.name, "text")
+        self.text.write_text("The quick brown fox jumps over the lazy dog. " * 10)
+        self.base = Path(self.folder.name, "base")
+
+    def test_a_run_compared_with_itself_differs_in_nothing(self):
+        r = self.score("-f", self.text, "--kl-divergence-base", self.base)
+        self.assertRegex(r.stdout.decode(), r"^Final estimate: PPL = [0-9.]+ \+/- [0-9.]+\n$")
+        same = self.score("--kl-divergence-base", self.base, "--kl-divergence", "-t", "1", "--isa", "scalar").stdout.decode()
+        self.assertRegex(same, r"Maximum KLD +: 0\n")
+        self.assertIn("Same top p                  : 100 ", same)
+        other = self.score("--kl-divergence-base", self.base, "--kl-divergence", "--act", "8").stdout.decode()
+        self.assertNotRegex(other, r"Maximum KLD +: 0\n")
+
+    def test_what_is_missing_or_damaged_is_said_and_leaves_nothing(self):
+        self.assertEqual(self.score().returncode, 4)
+        self.assertEqual(self.score("--kl-divergence").returncode, 4)
+        self.text.write_text("too short")
+        r = self.score("-f", self.text, "--kl-divergence-base", self.base)
+        self.assertEqual(r.returncode, 4)
+        self.assertIn(b"at least 64 tokens", r.stderr)
+        self.assertFalse(self.base.exists())
+        self.base.write_bytes(b"PLUMBKL1" + bytes(40))
+        r = self.score("--kl-divergence-base", self.base, "--kl-divergence")
+        self.assertEqual(r.returncode, 5)
+        self.assertIn(b"n_ctx", r.stderr)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -46,9 +46,11 @@ std::string describe(const CLI::App& root, const CLI::App& at, const CLI::ParseE
 int exit_code(std::string_view code) {
   const auto starts = [&](std::string_view prefix) { return code.substr(0, prefix.size()) == prefix; };
   if (code == "run.cancelled") return kExitInterrupted;
-  if (starts("usage.") || starts("sampler.") || starts("token.") || starts("context.")) return kExitUsage;
+  if (starts("usage.") || starts("sampler.") || starts("token.") || starts("context.") || starts("text."))
+    return kExitUsage;
   if (code == "file.write" || starts("output.")) return kExitOutput;
   if (starts("gguf.") || starts("model.") || starts("tokenizer.") || starts("file.")) return kExitModel;
+  if (starts("base.")) return kExitFile;
   if (starts("memory.")) return kExitMemory;
   if (starts("numeric.")) return kExitNonfinite;
   return kExitFailure;
