@@ -46,7 +46,7 @@ uint64_t cache_key(const Program& p, const std::vector<bool>& is_matrix, uint64_
   return checksum(text);
 }
 
-// The pages of the source that were packed are not needed again.
+// The pages of the source that were packed, or of which samples were read, are not needed again.
 void drop_pages(const WeightRef& w) {
   constexpr uintptr_t kPage = 4096;
   const uintptr_t first = (reinterpret_cast<uintptr_t>(w.data) + kPage - 1) / kPage * kPage;
@@ -110,9 +110,9 @@ CpuWeights::CpuWeights(const Program& program, Pool& pool, const PackedCache& ca
     if (file_.empty()) packed_ = Buffer(parts.back().offset + parts.back().bytes);
     pack(program, groups, file_.empty() ? packed_.data() : file_.data(), pool, progress);
     if (!file_.empty()) file_.keep(key, parts, pool);
-    for (size_t w = 0; w < program.weights.size(); ++w) {
-      if (cache.source_is_map && matrices_[w].group_bytes > 0) drop_pages(program.weights[w]);
-    }
+  }
+  for (size_t w = 0; w < program.weights.size(); ++w) {
+    if (cache.source_is_map && matrices_[w].group_bytes > 0) drop_pages(program.weights[w]);
   }
   const uint8_t* data = file_.empty() ? packed_.data() : file_.data();
   for (const Group& g : groups) {
