@@ -20,7 +20,8 @@ struct PackedPart {
 class PackedFile {
  public:
   /// The file at `path` if it was kept under `key` with just these parts and every checksum is right; else
-  /// empty. Reads everything once, on all threads, which also brings it into memory.
+  /// empty. Reads everything, on all threads, until it has once been found right a minute after it was
+  /// written; from then on only if somebody wrote to it since.
   static PackedFile find(const std::string& path, uint64_t key, const std::vector<PackedPart>& parts,
                          Pool& pool);
 
@@ -41,6 +42,8 @@ class PackedFile {
   bool keep(uint64_t key, const std::vector<PackedPart>& parts, Pool& pool);
 
  private:
+  static PackedFile read(int fd, uint64_t key, const std::vector<PackedPart>& parts, Pool& pool);
+
   uint8_t* map_ = nullptr;
   int64_t bytes_ = 0, offset_ = 0;  // of the map; of the packed data in it
   std::string path_, temporary_;

@@ -1,6 +1,7 @@
 // The file of packed weights: what was kept is found again; whatever is not exactly that counts as absent.
 #include "cpu/packed_file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -94,6 +95,31 @@ TEST_F(PackedFiles, AFlippedBitInHeaderTableOrDataIsNoticed) {
     write(flipped);
     ASSERT_TRUE(find(7).empty()) << at;
   }
+}
+
+TEST_F(PackedFiles, OnceFoundRightItIsReadAgainOnlyAfterSomebodyWroteToIt) {
+  const auto nanoseconds = [&] {
+    struct stat s = {};
+    ::stat(path_.c_str(), &s);
+    return s.st_mtim.tv_nsec;
+  };
+  const auto age = [&](time_t seconds, long ns) {
+    const timespec times[2] = {{0, UTIME_OMIT}, {::time(nullptr) - seconds, ns}};
+    ASSERT_EQ(::utimensat(AT_FDCWD, path_.c_str(), times, 0), 0);
+  };
+  keep(7'000'000'123);
+  age(10, 5);
+  EXPECT_FALSE(find(7'000'000'123).empty());
+  EXPECT_EQ(nanoseconds(), 5) << "perhaps not on the disk yet";
+  age(100, 5);
+  EXPECT_FALSE(find(7'000'000'123).empty());
+  EXPECT_EQ(nanoseconds(), 123);
+  std::string flipped = contents();
+  flipped.back() = char(flipped.back() ^ 1);
+  write(flipped);
+  EXPECT_TRUE(find(7'000'000'123).empty()) << "written to";
+  age(100, 123);
+  EXPECT_FALSE(find(7'000'000'123).empty()) << "nobody looks, as the time says that it is right";
 }
 
 TEST_F(PackedFiles, AnUnwritableFolderOrAFullDiskGivesNothingAndLeavesNothing) {
