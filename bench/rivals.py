@@ -131,26 +131,28 @@ def bootstrap(ratios, draws=10000):
 
 
 def race(args, model, test, program, setting):
-    """(ratios of the rounds that count, shares of the limit, rounds dropped)."""
-    ours = [args.plumb, "bench", *(["--act", args.act_now] if args.act_now else [])]
+    """By activation policy of plumb: (ratios of the rounds that count, shares of the limit, rounds dropped)."""
+    acts = args.act.split(",") if args.act else [""]
     rounds = []
     for _ in range(args.rounds):
-        order = random.choice(["PRRP", "RPPR"])
-        rates, shares, probes, steals = {"P": [], "R": []}, [], [], []
-        for who in order:
-            result, steal = run(ours if who == "P" else [program], model, test, args, [] if who == "P" else setting)
+        half = random.sample([*acts, None], len(acts) + 1)  # None: the rival
+        rates, shares, probes, steals = {who: [] for who in half}, {who: [] for who in acts}, [], []
+        for who in half + half[::-1]:
+            ours = [args.plumb, "bench", *(["--act", who] if who else [])]
+            result, steal = run([program] if who is None else ours, model, test, args, setting if who is None else [])
             if result is None:
-                sys.exit(f"rivals: {'plumb' if who == 'P' else program} failed on {model} {test} {setting}")
+                sys.exit(f"rivals: {program if who is None else 'plumb'} failed on {model} {test} {setting}")
             rates[who].append(result["avg_ts"])
             steals.append(steal)
-            if who == "P":
-                shares.append(result["limit_share"])
+            if who is not None:
+                shares[who].append(result["limit_share"])
                 probes.append(result["read_now_gb_per_s" if test.startswith("tg") else "int8_now_gmac_per_s"])
-        rounds.append((statistics.mean(rates["P"]) / statistics.mean(rates["R"]), statistics.mean(shares),
+        mean = {who: statistics.mean(rates[who]) for who in half}
+        rounds.append(({who: mean[who] / mean[None] for who in acts}, {who: statistics.mean(shares[who]) for who in acts},
                        statistics.mean(probes), max(steals)))
     usual = statistics.median(r[2] for r in rounds)
-    kept = [r for r in rounds if abs(r[2] / usual - 1) <= 0.1 and r[3] <= 0.02]
-    return [r[0] for r in kept], [r[1] for r in kept], len(rounds) - len(kept)
+    kept = [r for r in rounds if abs(r[2] / usual - 1) <= args.steady and r[3] <= 0.02]
+    return {who: ([r[0][who] for r in kept], [r[1][who] for r in kept], len(rounds) - len(kept)) for who in acts}
 
 
 def best_setting(args, model, test, program):
@@ -181,18 +183,17 @@ def compete(args, name, program):
     for model in args.models.split(","):
         for test in args.tests.split(","):
             _, setting, result = best_setting(args, model, test, program)
-            for args.act_now in args.act.split(",") if args.act else [""]:
-                ratios, shares, dropped = race(args, model, test, program, setting)
+            for act, (ratios, shares, dropped) in race(args, model, test, program, setting).items():
                 if not ratios:
                     print(f"{Path(model).stem} {test} against {name}: all {dropped} rounds were disturbed", flush=True)
                     continue
                 median, low, high = bootstrap(ratios)
                 share = statistics.median(shares)
-                print(f"{Path(model).stem} {test} against {name} {' '.join(setting)}: {median:.3f} [{low:.3f}, {high:.3f}], "
-                      f"{share:.0%} of the limit, {len(ratios)} rounds, {dropped} dropped", flush=True)
+                print(f"{Path(model).stem} {test} {act} against {name} {' '.join(setting)}: {median:.3f} [{low:.3f}, "
+                      f"{high:.3f}], {share:.0%} of the limit, {len(ratios)} rounds, {dropped} dropped", flush=True)
                 append(dict(zip(COLUMNS, [datetime.date.today().isoformat(), result.get("cpu_info", ""), args.threads,
                                           args.version, name, result.get("build_commit", ""), " ".join(setting),
-                                          Path(model).stem, test, args.act_now, f"{median:.3f}", f"{low:.3f}", f"{high:.3f}",
+                                          Path(model).stem, test, act, f"{median:.3f}", f"{low:.3f}", f"{high:.3f}",
                                           f"{share:.3f}", len(ratios), dropped])))
 
 
@@ -201,6 +202,7 @@ def parse(arguments):
     p.add_argument("--models", help="GGUF files, separated by commas; default: SmolLM2")
     p.add_argument("--tests", default="pp512,tg128")
     p.add_argument("--rounds", type=int, default=10)
+    p.add_argument("--steady", type=float, default=0.1, help="rounds whose probe is further than this off the median are dropped")
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--act", default="", help="activation policies of plumb to race, separated by commas")
     p.add_argument("--llama-bin", type=Path, help="folder of llama.cpp's built programs; default: build them")
@@ -222,7 +224,6 @@ def main():
     elif not arguments[0].startswith("-"):
         arguments = ["--no-llama", "--no-check", "--rival", "rival=" + arguments[0], *arguments[1:]]
     args = parse(arguments)
-    args.act_now = ""
     args.models = args.models or str(fetch.fetch("smollm2"))
     args.version = subprocess.run([args.plumb, "--version"], capture_output=True, text=True).stdout.split()[-1]
     need_llama = not args.no_llama or not args.no_check
