@@ -5,7 +5,7 @@
 
 namespace plumb {
 
-constexpr int kExitFailure = 1, kExitModel = 2, kExitUsage = 4, kExitFile = 5, kExitOutput = 6,
+constexpr int kExitFailure = 1, kExitModel = 2, kExitEvidence = 3, kExitUsage = 4, kExitFile = 5, kExitOutput = 6,
               kExitMemory = 7, kExitNonfinite = 8, kExitInterrupted = 130;
 
 int exit_code(std::string_view error_code);

@@ -47,6 +47,8 @@ int exit_code(std::string_view code) {
   const auto starts = [&](std::string_view prefix) { return code.substr(0, prefix.size()) == prefix; };
   if (code == "run.cancelled") return kExitInterrupted;
   if (starts("usage.") || starts("sampler.") || starts("token.") || starts("context.")) return kExitUsage;
+  if (code == "trace.exists") return kExitOutput;
+  if (starts("trace.") || starts("json.")) return kExitEvidence;
   if (code == "file.write" || starts("output.")) return kExitOutput;
   if (starts("gguf.") || starts("model.") || starts("tokenizer.") || starts("file.")) return kExitModel;
   if (starts("memory.")) return kExitMemory;
