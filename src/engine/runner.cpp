@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/half.h"
 #include "cpu/executor.h"
 #include "cuda/backend.h"
 #include "engine/draft.h"
@@ -160,7 +161,13 @@ template <class T>
 class ReferenceRunner : public Runner {
  public:
   ReferenceRunner(const Model& model, const RunnerOptions& options)
-      : Runner(model, options), reference_(model.program(), model.pool()) {}
+      : Runner(model, options), reference_(model.program(), model.pool()) {
+    if (options.nodes == NodeRounding::none) return;
+    reference_.round_with([half = options.nodes == NodeRounding::f16](std::span<T> rows) {
+      for (T& x : rows)
+        x = T(half ? half_to_float(float_to_half(float(x))) : bfloat16_to_float(float_to_bfloat16(float(x))));
+    });
+  }
 
  private:
   std::span<const float> decode_piece(std::span<const int> tokens, bool) override {

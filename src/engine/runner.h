@@ -17,6 +17,7 @@ namespace plumb {
 
 enum class Arith { fast, ref32, ref64 };
 enum class Backend { cpu, cuda };
+enum class NodeRounding { none, f16, bf16 };
 
 /// Rows of a value as soon as decode() has computed them, valid during the call: of the tokens from
 /// `position` on. The fast arithmetic computes the last norm and the logits of the last token only.
@@ -35,7 +36,8 @@ struct RunnerOptions {
   int n_ctx = 0;                   // 0: what the model was trained with
   int n_ubatch = 512;              // tokens per call, at most; never changes a bit
   KvTypes kv = {};
-  Rounding rounding = Rounding::refined;  // of activations, on the CPU
+  Rounding rounding = Rounding::refined;    // of activations, on the CPU
+  NodeRounding nodes = NodeRounding::none;  // of every value, in the references
   bool fuse = true;
   int draft = 0;  // ids that prompt lookup may draft for one pass; 0: none; changes no bit; only the CPU's
                   // fast arithmetic

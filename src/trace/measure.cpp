@@ -1,6 +1,7 @@
 #include "trace/measure.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 namespace plumb::trace {
@@ -60,10 +61,10 @@ uint64_t mix(uint64_t i) {  // SplitMix64, Steele et al. 2014
 std::array<double, kSketch> sketch_of(std::span<const double> rows, int64_t row_size, int64_t first) {
   std::array<double, kSketch> sums{};
   for (size_t i = 0; i < rows.size(); ++i) {
-    const double x = std::isfinite(rows[i]) ? rows[i] / 8 : 0;
+    const uint64_t x = std::bit_cast<uint64_t>(std::isfinite(rows[i]) ? rows[i] / 8 : 0);
     const int64_t row = int64_t(i) / row_size, k = int64_t(i) % row_size;
     const uint64_t z = mix(uint64_t(first + row) << 32 | uint64_t(k));
-    for (int j = 0; j < kSketch; ++j) sums[size_t(j)] += (z >> j & 1) != 0 ? -x : x;
+    for (int j = 0; j < kSketch; ++j) sums[size_t(j)] += std::bit_cast<double>(x ^ (z >> j) << 63);
   }
   return sums;
 }

@@ -38,6 +38,9 @@ class Sink {
   void add(Record r, const T* x, int64_t stride) {
     const int64_t size = r.row_size();
     if (level_ == Level::full) {
+      if constexpr (std::is_same_v<T, float>) {
+        if (stride == size) return writer_.add(r, {x, size_t(r.tokens * size)});
+      }
       narrow_.clear();
       for (int64_t t = 0; t < r.tokens; ++t, x += stride) narrow_.insert(narrow_.end(), x, x + size);
       return writer_.add(std::move(r), narrow_);

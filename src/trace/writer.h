@@ -1,5 +1,5 @@
 // Writes a trace folder: records and shards stream to a temporary folder, which takes its name when it is
-// complete. Memory stays below two shards.
+// complete. Rows go straight to the file; a shard's index has its room in front of them.
 #pragma once
 
 #include <cstdio>
@@ -13,6 +13,7 @@ namespace plumb::trace {
 class Writer {
  public:
   static constexpr int64_t kShardBytes = 64 << 20;  // of data, unless one tensor has more
+  static constexpr int64_t kIndexBytes = 256 << 10;
 
   /// Throws Error "trace.exists" if there is something at `path` that is no trace, "file.write" if nothing
   /// can be written there.
@@ -33,13 +34,14 @@ class Writer {
     std::vector<int64_t> shape;
     int64_t begin, end;
   };
-  void flush_shard();
-  void write_file(const std::string& name, std::span<const uint8_t> head, std::span<const uint8_t> body);
+  void open_shard();
+  void close_shard();
 
   std::string path_, folder_;
   std::unique_ptr<FILE, int (*)(FILE*)> records_;
   int64_t count_ = 0;
-  std::vector<uint8_t> data_;
+  int shard_ = -1;  // file descriptor
+  int64_t shard_bytes_ = 0, index_bytes_ = 0;
   std::vector<Entry> entries_;
   Json::Array shards_;
   bool finished_ = false;
