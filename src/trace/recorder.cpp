@@ -1,6 +1,7 @@
 #include "trace/recorder.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -93,6 +94,17 @@ int largest(std::span<const float> logits) {
 }
 
 }  // namespace
+
+TemporaryFolder::TemporaryFolder() {
+  path_ = (std::filesystem::temp_directory_path() / "plumb_XXXXXX").string();
+  if (!::mkdtemp(path_.data()))
+    throw Error({.code = "file.write", .expected = "a temporary folder", .where = {.file = path_}});
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
 
 bool matches(std::string_view pattern, std::string_view name) {
   size_t p = 0, n = 0, star = std::string_view::npos, resume = 0;

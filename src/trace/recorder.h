@@ -21,6 +21,18 @@ struct RunRequest {
   std::string path = {};  // of the trace
 };
 
+/// A folder of its own among the temporary files, removed at the end. Throws Error "file.write".
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
 /// The values whose name matches one of the patterns; throws Error "usage.value" if a pattern matches none.
 std::set<Value> matching_values(const Program& program, const std::string& patterns);
 
