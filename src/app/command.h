@@ -18,5 +18,7 @@ void add_logits(CLI::App& root);
 void add_bench(CLI::App& root);
 void add_batched_bench(CLI::App& root);
 void add_perplexity(CLI::App& root);
+void add_trace(CLI::App& root);
+void add_diff(CLI::App& root);
 
 }  // namespace plumb

@@ -34,10 +34,8 @@ std::string environment(const char* name) {
 
 // Where packed weights are kept; empty if there is no home.
 std::string packed_folder() {
-  if (const std::string own = environment("PLUMB_PACKED"); !own.empty()) return own;
-  const std::string cache = environment("XDG_CACHE_HOME"), home = environment("HOME");
-  if (cache.empty() && home.empty()) return {};
-  return (cache.empty() ? home + "/.cache" : cache) + "/plumb/packed";
+  const std::string own = environment("PLUMB_PACKED");
+  return own.empty() ? cache_folder("packed") : own;
 }
 
 std::string model_folder(const std::string& asked) {
@@ -159,6 +157,12 @@ void ModelFlags::add(CLI::App* c) {
       ->capture_default_str();
   flag(c, "--no-repack-cache", no_repack_cache, "Keep no packed copy of the weights for the next load");
   flag(c, "--no-fusion", no_fusion, "One step per operation; changes no bit");
+}
+
+std::string cache_folder(const std::string& name) {
+  const std::string cache = environment("XDG_CACHE_HOME"), home = environment("HOME");
+  if (cache.empty() && home.empty()) return {};
+  return (cache.empty() ? home + "/.cache" : cache) + "/plumb/" + name;
 }
 
 std::string ModelFlags::path() const {

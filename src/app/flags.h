@@ -29,6 +29,9 @@ CLI::Option* flag(CLI::App* command, const std::string& names, T& value, const s
 /// CLI11 knows no short names of several letters: turns -ub, -ctk, -ngl and their kin into their long names.
 std::vector<std::string> expand_short_names(int argc, char** argv);
 
+/// A folder of the user's cache; empty if there is no home.
+std::string cache_folder(const std::string& name);
+
 /// Model, threads, context and arithmetic.
 struct ModelFlags {
   std::string model;

@@ -15,9 +15,9 @@ namespace plumb {
 namespace {
 
 // Registered in the order of the help text.
-constexpr void (*kCommands[])(CLI::App&) = {add_run,   add_logits,        add_inspect,
-                                            add_show,  add_tokenize,      add_detokenize,
-                                            add_bench, add_batched_bench, add_perplexity};
+constexpr void (*kCommands[])(CLI::App&) = {add_run,        add_logits,     add_inspect, add_show,
+                                            add_tokenize,   add_detokenize, add_bench,   add_batched_bench,
+                                            add_perplexity, add_trace,      add_diff};
 
 int usage_failure(const CLI::App& root, const CLI::ParseError& e) {
   if (e.get_exit_code() == 0) return root.exit(e);  // --help, --version
@@ -40,6 +40,8 @@ int run(int argc, char** argv) {
     std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
     root.parse(std::move(arguments));
     return 0;
+  } catch (const ExitStatus& e) {
+    return e.status;
   } catch (const CLI::ParseError& e) {
     return usage_failure(root, e);
   } catch (const Error& e) {

@@ -72,6 +72,7 @@ void CpuExecutor::run(const Batch& batch) {
   PLUMB_CHECK(int(batch.tokens.size()) <= b.plan.max_tokens && int(batch.wanted.size()) <= b.plan.max_wanted);
   b.batch = &batch;
   b.prepare_attention();
+  b.tap_failure = nullptr;
   b.pool.run([&](int thread) {
     Clock::time_point last = b.times ? Clock::now() : Clock::time_point();
     for (size_t i = 0; i < b.plan.steps.size(); ++i) {
@@ -87,6 +88,7 @@ void CpuExecutor::run(const Batch& batch) {
       if (b.times && thread == 0) b.note(i, last);
     }
   });
+  if (b.tap_failure) std::rethrow_exception(b.tap_failure);
   for (size_t i = 0; i < b.plan.steps.size(); ++i) {
     if (!b.faults[i].exchange(false)) continue;
     std::vector<std::string> names;

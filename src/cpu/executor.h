@@ -2,6 +2,7 @@
 // each step. How the work is cut never changes a bit (docs/numerics.md).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -16,6 +17,16 @@
 
 namespace plumb {
 
+/// Rows of a tapped value, while the step that shows them runs: of the call's tokens, or of its wanted ones.
+struct TapRows {
+  Value value;
+  const float* data;  // [rows, stride]
+  int rows;
+  int64_t stride;
+  bool wanted;
+};
+using Tap = std::function<void(const TapRows&)>;
+
 /// The rows of one call. Only attention reads `cache` and `pos`: rows of several sequences may stand beside
 /// each other; the rows of one sequence ascend by position without a gap.
 struct Batch {
@@ -23,6 +34,7 @@ struct Batch {
   std::span<const int> positions;
   std::span<KvCache* const> caches;  // by row; room for the position has been reserved
   std::span<const int> wanted;       // rows whose logits are asked for, ascending
+  const Tap* tap = nullptr;          // is shown the plan's taps, on any thread but one at a time
 };
 
 /// What a step has cost so far.
@@ -38,7 +50,8 @@ class CpuExecutor {
   CpuExecutor(const Plan& plan, const CpuWeights& weights, Isa isa, Pool& pool);
   ~CpuExecutor();
 
-  /// Throws Error "numeric.nonfinite" with the first step that met a value that is not finite.
+  /// Throws Error "numeric.nonfinite" with the first step that met a value that is not finite, or what the
+  /// tap threw, which is then asked no more.
   void run(const Batch& batch);
 
   /// Row i of a value after run(): of the i-th token, or of the i-th wanted one for the logits. Only for

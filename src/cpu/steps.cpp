@@ -63,6 +63,7 @@ int Steps::count(const Step& step) const {
                           const int tile = attention_tile(s), heads = p.shape(s.k).heads;
                           return chunks > 0 ? tokens * heads * chunks : (tokens + tile - 1) / tile * heads;
                         },
+                        [](const TapStep&) { return 1; },
                         [&](const auto&) { return tokens; },
                     },
                     step.what);
@@ -140,6 +141,15 @@ void Steps::operator()(const HeadsStep& s, const Unit& u) {
 void Steps::operator()(const GluStep& s, const Unit& u) {
   const int64_t at = u.index * stride(s.out);
   k.glu(s.act, f32(s.gate) + at, f32(s.up) + at, rows(s.out).f32 + at, int(stride(s.out)));
+}
+
+void Steps::operator()(const TapStep& s, const Unit& u) {
+  if (!batch->tap || tap_failure) return;
+  try {
+    (*batch->tap)({s.v, f32(s.v), n(u.wanted), stride(s.v), u.wanted});
+  } catch (...) {
+    tap_failure = std::current_exception();  // no thread of the pool may throw
+  }
 }
 
 }  // namespace plumb

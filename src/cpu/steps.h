@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 #include <memory>
 
 #include "cpu/executor.h"
@@ -56,6 +57,7 @@ struct Steps {
   const Kernels& k;
   Pool& pool;
   const Batch* batch = nullptr;
+  std::exception_ptr tap_failure;  // of the current batch
   Buffer arena, scratch, rounded;
   Buffer partials;             // of attention: [token, kv head, chunk]
   int chunks = 0;              // of the longest sequence of the batch, if attention is split
@@ -99,6 +101,7 @@ struct Steps {
   void operator()(const HeadsStep& s, const Unit& u);
   void operator()(const AttentionStep& s, const Unit& u);
   void operator()(const GluStep& s, const Unit& u);
+  void operator()(const TapStep& s, const Unit& u);
 
   void matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, int first_group, int groups,
               float* y, int64_t y_stride);

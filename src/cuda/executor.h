@@ -50,6 +50,7 @@ class Executor {
   void operator()(const HeadsStep& s, const Step&, const Call& c);
   void operator()(const AttentionStep& s, const Step&, const Call& c);
   void operator()(const GluStep& s, const Step&, const Call& c);
+  void operator()(const TapStep&, const Step&, const Call&) {}  // the engine asks for none
 
   void find_joined_norms();
   void find_fused_heads();

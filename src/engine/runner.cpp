@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/half.h"
 #include "cpu/executor.h"
 #include "cuda/backend.h"
 #include "engine/draft.h"
@@ -36,7 +37,11 @@ class CpuRunner : public Runner {
     std::vector<int> positions(tokens.size());
     std::iota(positions.begin(), positions.end(), int(length_));
     const std::vector<KvCache*> caches(tokens.size(), &cache_);
-    executor.run({tokens, positions, caches, wanted});
+    const Tap tap = [&](const TapRows& t) {
+      const int64_t first = length_ + (t.wanted ? wanted.front() : 0);
+      options_.see({t.value, first, t.rows, t.stride, t.data});
+    };
+    executor.run({tokens, positions, caches, wanted, options_.taps.empty() ? nullptr : &tap});
   }
 
   std::span<const float> decode_piece(std::span<const int> tokens, bool last) override {
@@ -45,7 +50,8 @@ class CpuRunner : public Runner {
           make_plan(model_.program(), {.max_tokens = std::max(options_.n_ubatch, options_.draft + 1),
                                        .max_wanted = options_.draft + 1,
                                        .fuse = options_.fuse,
-                                       .rounding = options_.rounding});
+                                       .rounding = options_.rounding,
+                                       .taps = options_.taps});
       bind(decode_);
     }
     if (options_.draft > 0) {
@@ -155,12 +161,22 @@ template <class T>
 class ReferenceRunner : public Runner {
  public:
   ReferenceRunner(const Model& model, const RunnerOptions& options)
-      : Runner(model, options), reference_(model.program(), model.pool()) {}
+      : Runner(model, options), reference_(model.program(), model.pool()) {
+    if (options.nodes == NodeRounding::none) return;
+    reference_.round_with([half = options.nodes == NodeRounding::f16](std::span<T> rows) {
+      for (T& x : rows)
+        x = T(half ? half_to_float(float_to_half(float(x))) : bfloat16_to_float(float_to_bfloat16(float(x))));
+    });
+  }
 
  private:
   std::span<const float> decode_piece(std::span<const int> tokens, bool) override {
     const Value output = model_.program().output;
     reference_.run(tokens, output, [&](Value v, std::span<const T> rows) {
+      if (options_.taps.count(v)) {
+        const int64_t size = model_.program().shape(v).size();
+        options_.see({v, length_, int(tokens.size()), size, rows.data()});
+      }
       if (v != output) return;
       const auto last = rows.last(rows.size() / tokens.size());
       logits_.assign(last.begin(), last.end());
@@ -204,6 +220,8 @@ Runner::Runner(const Model& model, const RunnerOptions& options)
       n_ctx_(options.n_ctx > 0 ? options.n_ctx : model.program().n_ctx_train),
       reach_(model.program().output) {
   PLUMB_CHECK(options.n_ubatch >= 1);
+  PLUMB_CHECK(options.taps.empty() || (options.see && options.draft == 0 &&
+                                       (options.arith != Arith::fast || options.backend == Backend::cpu)));
   options_.n_ubatch = int(std::min<int64_t>(options_.n_ubatch, n_ctx_));
 }
 

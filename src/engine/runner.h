@@ -4,8 +4,10 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <set>
 #include <span>
 #include <string_view>
+#include <variant>
 
 #include "cpu/kv_layout.h"
 #include "engine/model.h"
@@ -15,6 +17,17 @@ namespace plumb {
 
 enum class Arith { fast, ref32, ref64 };
 enum class Backend { cpu, cuda };
+enum class NodeRounding { none, f16, bf16 };
+
+/// Rows of a value as soon as decode() has computed them, valid during the call: of the tokens from
+/// `position` on. The fast arithmetic computes the last norm and the logits of the last token only.
+struct SeenRows {
+  Value value;
+  int64_t position;
+  int rows;
+  int64_t stride;                                // from one row to the next
+  std::variant<const float*, const double*> at;  // double from ref64
+};
 
 struct RunnerOptions {
   Arith arith = Arith::fast;
@@ -23,10 +36,13 @@ struct RunnerOptions {
   int n_ctx = 0;                   // 0: what the model was trained with
   int n_ubatch = 512;              // tokens per call, at most; never changes a bit
   KvTypes kv = {};
-  Rounding rounding = Rounding::refined;  // of activations, on the CPU
+  Rounding rounding = Rounding::refined;    // of activations, on the CPU
+  NodeRounding nodes = NodeRounding::none;  // of every value, in the references
   bool fuse = true;
   int draft = 0;  // ids that prompt lookup may draft for one pass; 0: none; changes no bit; only the CPU's
                   // fast arithmetic
+  std::set<Value> taps = {};  // shown to `see`, which changes no bit; neither on CUDA nor beside drafts
+  std::function<void(const SeenRows&)> see = {};
   std::atomic<bool>* cancel = nullptr;  // asked between calls; then Error "run.cancelled"
 };
 

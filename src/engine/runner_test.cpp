@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
+#include <set>
 
 #include "cpu/executor.h"
 #include "engine/test_support.h"
@@ -27,6 +29,53 @@ std::vector<Isa> isas() {
     if (supported(isa)) list.push_back(isa);
   }
   return list;
+}
+
+// Taps: what a run shows, by position.
+using Rows = std::map<int64_t, std::vector<double>>;
+
+void keep(const Program& p, const SeenRows& s, std::map<Value, Rows>& shown) {
+  const int64_t size = p.shape(s.value).size();
+  std::visit(
+      [&](const auto* x) {
+        for (int r = 0; r < s.rows; ++r, x += s.stride) shown[s.value][s.position + r] = {x, x + size};
+      },
+      s.at);
+}
+
+// All values; each third; the last ones, around which only wanted rows are computed.
+std::vector<std::set<Value>> tap_sets(const Program& p) {
+  std::set<Value> all, some;
+  for (Value v = 0; v <= p.output; ++v) {
+    all.insert(v);
+    if (v % 3 == 1) some.insert(v);
+  }
+  return {all, some, {p.output}, {p.output - 1}, {p.output - 2}};
+}
+
+// The logits after a prompt and two steps of one token.
+std::vector<float> steps_of(const Model& model, const RunnerOptions& options, std::span<const int> first,
+                            std::span<const int> ids) {
+  const std::unique_ptr<Runner> runner = Runner::make(model, options);
+  std::vector<float> all;
+  const auto add = [&](std::span<const float> l) { all.insert(all.end(), l.begin(), l.end()); };
+  add(runner->decode(first));
+  for (int id : ids.subspan(first.size())) add(runner->decode({&id, 1}));
+  return all;
+}
+
+void expect_observed(const Model& model, const RunnerOptions& options, std::span<const int> ids, Value value,
+                     const Rows& rows) {
+  int64_t seen = 0;
+  Runner::make(model, options)->observe(ids, value, true, [&](int64_t at, std::span<const double> row) {
+    const auto shown = rows.find(at);
+    if (shown == rows.end()) return;  // nobody wanted this row
+    ++seen;
+    EXPECT_EQ(shown->second, std::vector<double>(row.begin(), row.end()))
+        << model.program().nodes[size_t(value)].name << " position " << at;
+  });
+  EXPECT_EQ(seen, int64_t(rows.size()));
+  EXPECT_TRUE(seen == int64_t(ids.size()) || seen == 3) << seen;
 }
 
 class RunnerOf : public ::testing::TestWithParam<std::tuple<const char*, Format>> {
@@ -95,6 +144,45 @@ TEST_P(RunnerOf, ObservedValuesAreTheSameWithAndWithoutFusionAndForEveryUbatch) 
     const std::vector<float> l = logits(model, {}, ids);
     EXPECT_EQ(expected.back(), std::vector<double>(l.begin(), l.end()))
         << "observed logits are the decoded ones";
+  }
+}
+
+TEST_P(RunnerOf, TapsChangeNoBitOfAnyArithmeticAndShowWhatObservingShows) {
+  const std::vector<int> ids = prompt(9);
+  const std::vector<int> first(ids.begin(), ids.end() - 2);
+  for (Isa isa : isas()) {
+    const Model model(file.path(), {.threads = 2, .isa = isa});
+    for (Arith arith : {Arith::fast, Arith::ref32, Arith::ref64}) {
+      if (arith != Arith::fast && isa != isas().front()) continue;
+      for (int ubatch : {3, 9}) {
+        if (arith != Arith::fast && ubatch == 9) continue;
+        for (const std::set<Value>& taps : tap_sets(model.program())) {
+          std::map<Value, Rows> shown;
+          RunnerOptions options{.arith = arith, .n_ubatch = ubatch};
+          const std::vector<float> expected = steps_of(model, options, first, ids);
+          options.taps = taps, options.see = [&](const SeenRows& s) { keep(model.program(), s, shown); };
+          EXPECT_TRUE(same_bits(steps_of(model, options, first, ids), expected))
+              << name(isa) << " ubatch " << ubatch << " taps " << taps.size();
+          EXPECT_EQ(shown.size(), taps.size());
+          if (ubatch != 3) continue;
+          for (const auto& [value, rows] : shown) expect_observed(model, {.arith = arith}, ids, value, rows);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(RunnerOf, WhatATapThrowsEndsTheRun) {
+  const Model model(file.path(), {.threads = 2});
+  for (Arith arith : {Arith::fast, Arith::ref32}) {
+    int calls = 0;
+    RunnerOptions options{.arith = arith, .taps = {0, 1, 2}};
+    options.see = [&](const SeenRows&) {
+      ++calls;
+      throw Error({.code = "trace.full"});
+    };
+    EXPECT_EQ(code_of([&] { logits(model, options, prompt(5)); }), "trace.full");
+    EXPECT_EQ(calls, 1);
   }
 }
 

@@ -43,10 +43,11 @@ class Fuser {
   const Node& node(Value v) const { return p_.nodes[size_t(v)]; }
   Value in(Value v, int i = 0) const { return node(v).in[size_t(i)]; }
   bool observed(Value v) const { return options_.observed.count(v) > 0; }
+  bool seen(Value v) const { return observed(v) || options_.taps.count(v) > 0; }
   bool done(Value v) const { return step_of_[size_t(v)] >= 0; }
 
   // v has one consumer and nobody looks at it, so it needs no buffer of its own.
-  bool joins(Value v) const { return options_.fuse && users_[size_t(v)].size() == 1 && !observed(v); }
+  bool joins(Value v) const { return options_.fuse && users_[size_t(v)].size() == 1 && !seen(v); }
 
   // Rows after the last norm are computed for wanted tokens only: the norm and the output matrix.
   void find_wanted() {

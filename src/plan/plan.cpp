@@ -45,6 +45,7 @@ Uses uses(const Step& step) {
                  },
                  [&](const AttentionStep& s) { read(s.q), u.writes = {s.out}; },
                  [&](const GluStep& s) { read(s.gate), read(s.up), u.writes = {s.out}; },
+                 [&](const TapStep& s) { read(s.v); },
              },
              step.what);
   return u;
@@ -67,12 +68,28 @@ std::vector<Step> with_rows_joined(const Program& p, std::vector<Step> steps, co
     const auto* row = linear && !out.empty() ? std::get_if<RowStep>(&out.back().what) : nullptr;
     if (row && row->out == linear->x && (row->sum < 0 || row->sum != linear->residual) &&
         out.back().wanted == s.wanted && readers[size_t(row->out)] == int(linear->parts.size()) &&
-        !options.observed.count(row->out) && p.shape(row->out).heads == 1 && all_quantised(p, *linear)) {
+        !options.observed.count(row->out) && !options.taps.count(row->out) && p.shape(row->out).heads == 1 &&
+        all_quantised(p, *linear)) {
       linear->row = *row;
       s.values.insert(s.values.begin(), out.back().values.begin(), out.back().values.end());
       out.pop_back();
     }
     out.push_back(std::move(s));
+  }
+  return out;
+}
+
+// A tap follows the step that writes its value: nothing overwrites the rows before they have been shown.
+std::vector<Step> with_taps(std::vector<Step> steps, const PlanOptions& options) {
+  std::vector<Step> out;
+  for (Step& s : steps) {
+    std::vector<Value> writes = uses(s).writes;
+    const bool wanted = s.wanted;
+    out.push_back(std::move(s));
+    std::sort(writes.begin(), writes.end());
+    for (Value v : writes) {
+      if (options.taps.count(v)) out.push_back({TapStep{v}, {}, wanted});
+    }
   }
   return out;
 }
@@ -191,6 +208,7 @@ Plan make_plan(const Program& program, const PlanOptions& options) {
   plan.steps = fuse(program, options, &n_tables);
   if (options.fuse && !options.rows_apart)
     plan.steps = with_rows_joined(program, std::move(plan.steps), options);
+  if (!options.taps.empty()) plan.steps = with_taps(std::move(plan.steps), options);
   for (Step& s : plan.steps) set_cost(program, s), choose_rounding(program, s, options.rounding);
   lay_out(plan, n_tables, options);
   return plan;

@@ -98,8 +98,14 @@ struct GluStep {
   Value gate, up, out;
 };
 
+/// Shows the rows of a value, just computed, to whoever runs the plan.
+struct TapStep {
+  Value v;
+};
+
 struct Step {
-  std::variant<RopeTableStep, EmbedStep, RowStep, LinearStep, HeadsStep, AttentionStep, GluStep> what;
+  std::variant<RopeTableStep, EmbedStep, RowStep, LinearStep, HeadsStep, AttentionStep, GluStep, TapStep>
+      what;
   std::vector<Value> values;  // the nodes that it computes
   bool wanted = false;
   int64_t weight_bytes = 0;  // read once per call
@@ -125,6 +131,7 @@ struct PlanOptions {
   bool rows_apart = false;  // no row step joins a matrix; a norm's input lives as long as its output
   std::set<Value> observed =
       {};  // kept in f32 for every token; when not empty, only they and what they need are computed
+  std::set<Value> taps = {};  // shown by a step of their own as soon as they are computed
 };
 
 Plan make_plan(const Program& program, const PlanOptions& options);

@@ -8,7 +8,7 @@ namespace {
 
 const char* kind(const Step& s) {
   static constexpr const char* kNames[] = {"rope_table", "embed",     "row", "linear",
-                                           "heads",      "attention", "glu"};
+                                           "heads",      "attention", "glu", "tap"};
   static_assert(std::size(kNames) == std::variant_size_v<decltype(Step::what)>);
   return kNames[s.what.index()];
 }
@@ -44,6 +44,7 @@ std::string print(const Plan& plan) {
   int64_t bytes = 0, flops = 0;
   for (const Step& s : plan.steps) {
     std::string values;
+    if (const auto* tap = std::get_if<TapStep>(&s.what)) values = " " + p.nodes[size_t(tap->v)].name;
     for (Value v : s.values) {
       values += " " + p.nodes[size_t(v)].name;
       if (plan.places[size_t(v)] < 0) values += ":-";

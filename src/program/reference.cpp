@@ -108,12 +108,30 @@ void Reference<T>::run(std::span<const int> tokens, Value until, const See& see)
     const Node& node = p_.nodes[size_t(v)];
     call.rows[size_t(v)].resize(tokens.size() * size_t(node.shape.size()));
     std::visit([&](const auto& op) { call(node, v, op); }, node.op);
+    if (round_) round_(call.rows[size_t(v)]);
     see(v, call.rows[size_t(v)]);
     for (Value in : node.in) {
       if (last_use[size_t(in)] == v) std::vector<T>().swap(call.rows[size_t(in)]);
     }
   }
   length_ += int64_t(tokens.size());
+}
+
+template <class T>
+void Reference<T>::evaluate(const Program& program, Pool& pool, std::span<const int> tokens, int64_t first,
+                            std::span<const Value> nodes, std::map<Value, std::vector<T>>& rows) {
+  Reference fresh(program, pool);
+  fresh.length_ = first;
+  Call call{fresh, tokens, std::vector<std::vector<T>>(program.nodes.size())};
+  for (auto& [v, given] : rows) call.rows[size_t(v)] = std::move(given);
+  for (Value v : nodes) {
+    const Node& node = program.nodes[size_t(v)];
+    PLUMB_CHECK(first == 0 || !std::holds_alternative<Attention>(node.op));
+    call.rows[size_t(v)].resize(tokens.size() * size_t(node.shape.size()));
+    std::visit([&](const auto& op) { call(node, v, op); }, node.op);
+    rows[v] = {};
+  }
+  for (auto& [v, given] : rows) given = std::move(call.rows[size_t(v)]);
 }
 
 template class Reference<float>;

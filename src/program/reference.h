@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -23,6 +24,16 @@ class Reference {
   /// Runs the tokens at the positions after those already run, up to and including the node `until`.
   void run(std::span<const int> tokens, Value until, const See& see);
 
+  /// Computes `nodes`, ascending, from rows at hand: rows[v] is [tokens, shape.size()] of each input that is
+  /// no such node, and receives those. The first token stands at position `first`, which must be 0 for
+  /// attention.
+  static void evaluate(const Program& program, Pool& pool, std::span<const int> tokens, int64_t first,
+                       std::span<const Value> nodes, std::map<Value, std::vector<T>>& rows);
+
+  /// Rounds the rows of a node in place before anything reads them: how other number formats behave.
+  using Round = std::function<void(std::span<T> rows)>;
+  void round_with(Round round) { round_ = std::move(round); }
+
   int64_t length() const { return length_; }
 
  private:
@@ -35,6 +46,7 @@ class Reference {
   Pool& pool_;
   std::vector<Cache> cache_;  // by layer
   int64_t length_ = 0;
+  Round round_;
 };
 
 extern template class Reference<float>;

@@ -1,0 +1,57 @@
+// plumb diff: where two runs part.
+#include "app/command.h"
+#include "app/diff_report.h"
+#include "app/exit_codes.h"
+#include "app/flags.h"
+#include "app/progress.h"
+#include "base/error.h"
+
+namespace plumb {
+namespace {
+
+struct Options {
+  ModelFlags model;
+  std::string theirs, ours;
+  bool json = false;
+};
+
+void compare(const Options& o) {
+  if (o.ours.empty() == o.model.model.empty()) {
+    throw Error({.code = "usage.diff",
+                 .expected = "a second trace, or -m MODEL",
+                 .found = o.ours.empty() ? "neither" : "both",
+                 .where = {.key = "OURS"}});
+  }
+  ProgressBar bar;
+  const trace::Trace theirs = trace::Trace::open(o.theirs);
+  std::optional<trace::Trace> ours;
+  std::optional<Model> model;
+  if (!o.ours.empty()) ours = trace::Trace::open(o.ours);
+  if (!o.model.model.empty()) model.emplace(o.model.path(), o.model.options(bar.callback()));
+  const trace::Diff d = trace::diff({.theirs = theirs,
+                                     .ours = ours ? &*ours : nullptr,
+                                     .model = model ? &*model : nullptr,
+                                     .cache = cache_folder("floors")});
+  bar.erase();
+  const Model* m = model ? &*model : nullptr;
+  print_out(o.json ? dump(diff_json(d, m), {.indent = 1, .ascii = true}) + "\n" : diff_text(d, m));
+  flush_out();
+  static constexpr int kStatus[] = {0, 1, 2, kExitEvidence};
+  if (const int status = kStatus[int(d.verdict)]; status != 0) throw ExitStatus{status};
+}
+
+}  // namespace
+
+void add_diff(CLI::App& root) {
+  CLI::App* c = root.add_subcommand("diff", "Find where two runs part");
+  auto o = std::make_shared<Options>();
+  c->add_option("THEIRS", o->theirs, "A trace or an evidence file")->required();
+  c->add_option("OURS", o->ours, "Another, if no model is given");
+  flag(c, "-m,--model", o->model.model, "A GGUF file, which is run in f64 on their token ids; also replays");
+  flag(c, "-t,--threads", o->model.threads, "Threads; default: one per core")->check(CLI::Range(0, 1024));
+  o->model.add_cpu(c);
+  flag(c, "--json", o->json, "Everything as JSON");
+  c->callback([o] { compare(*o); });
+}
+
+}  // namespace plumb

@@ -1,0 +1,70 @@
+// plumb trace: records the intermediate values of a run.
+#include <fmt/format.h>
+
+#include "app/command.h"
+#include "app/flags.h"
+#include "app/progress.h"
+#include "base/error.h"
+#include "trace/recorder.h"
+
+namespace plumb {
+namespace {
+
+struct Options {
+  ModelFlags model;
+  PromptFlags prompt;
+  int steps = 0;
+  std::string level = "full", only, output;
+};
+
+Json engine(const Model& model, const Options& o, const std::vector<std::string>& words) {
+  Json e;
+  e.set("name", "plumb"), e.set("version", PLUMB_VERSION);
+  e.set("backend", o.model.arith == "fast" ? std::string("cpu ") + name(model.isa()) : "reference");
+  e.set("command", Json::Array(words.begin(), words.end()));
+  return e;
+}
+
+void record(const Options& o) {
+  o.prompt.require();
+  catch_interrupt();
+  ProgressBar bar;
+  const Model model(o.model.path(), o.model.options(bar.callback()));
+  trace::RunRequest request{
+      .tokens = o.prompt.ids(model), .steps = o.steps, .only = o.only, .path = o.output};
+  request.level = o.level == "full"     ? trace::Level::full
+                  : o.level == "sketch" ? trace::Level::sketch
+                                        : trace::Level::stats;
+  request.options = o.model.runner(&interrupt_flag());
+  if (request.options.arith == Arith::fast && request.options.backend != Backend::cpu) {
+    throw Error({.code = "usage.backend",
+                 .expected = "--backend cpu, or --arith ref64 or ref32",
+                 .found = "cuda, which shows no values",
+                 .where = {.key = "--backend"}});
+  }
+  request.options.draft = 0;
+  request.arithmetic = o.model.arith;
+  request.engine = engine(model, o, {"plumb", "trace", "-m", o.model.path(), "--arith", o.model.arith});
+  trace::record_run(model, request);
+  bar.erase();
+}
+
+}  // namespace
+
+void add_trace(CLI::App& root) {
+  CLI::App* c = root.add_subcommand("trace", "Record the intermediate values of a run");
+  auto o = std::make_shared<Options>();
+  o->model.add(c);
+  o->prompt.add(c);
+  flag(c, "--steps", o->steps, "Tokens to choose greedily after the prompt and to record as steps")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
+  flag(c, "--level", o->level, "What to keep of each value")
+      ->check(CLI::IsMember({"stats", "sketch", "full"}))
+      ->capture_default_str();
+  flag(c, "--only", o->only, "Values to record: names with * and ?, separated by commas");
+  flag(c, "-o,--output", o->output, "The trace, a folder")->required();
+  c->callback([o] { record(*o); });
+}
+
+}  // namespace plumb

@@ -1,0 +1,87 @@
+// How far two recordings of one value lie apart.
+#pragma once
+
+#include <functional>
+#include <map>
+
+#include "trace/trace.h"
+
+namespace plumb::trace {
+
+/// Theirs against ours. Errors are relative: |theirs - ours| / |ours| of each token, root mean square over
+/// the tokens, so that a token of large size does not hide the others.
+struct Difference {
+  std::string value;
+  std::string from;    // "full", "sketch" or "stats": what was compared
+  int64_t tokens = 0;  // rows compared
+  int64_t elements = 0;
+  double error = 0;
+  double print = 0;  // the error that printing alone may have caused
+  double cosine = 1;
+  double scale = 1;                                  // ours is about scale times theirs
+  int64_t token = -1, index = -1;                    // of the largest difference
+  double theirs = 0, ours = 0;                       // there
+  double ulps = 0;                                   // there, in f32
+  std::vector<std::pair<int64_t, double>> by_token;  // position and error
+  std::vector<double> by_head;
+  std::string gauge;   // what was undone before comparing
+  bool finite = true;  // theirs has neither NaN nor infinity where ours has none
+  double floor = 0;    // error that rounding explains
+  double score = 0;    // error over what floor and printing allow; above 1: too much
+};
+
+/// Where each row of a trace's values lies.
+class Rows {
+ public:
+  struct At {
+    const Record* record;
+    int64_t row;
+  };
+
+  /// Throws Error "trace.overlap" if two records hold the same row of one value.
+  explicit Rows(const Trace& trace);
+
+  /// Rows of full records by position; empty when there are none.
+  const std::map<int64_t, At>& full(const std::string& value) const;
+  /// Records that hold no elements, of that value.
+  const std::vector<const Record*>& summaries(const std::string& value) const;
+  std::vector<double> row(const At& at) const { return trace_.rows(*at.record, at.row, 1); }
+  const Trace& trace() const { return trace_; }
+
+ private:
+  const Trace& trace_;
+  std::map<std::string, std::map<int64_t, At>> full_;
+  std::map<std::string, std::vector<const Record*>> summaries_;
+};
+
+/// Adds up rows into a Difference.
+class Comparison {
+ public:
+  Comparison(std::string value, int64_t heads);
+  void add(int64_t position, std::span<const double> theirs, std::span<const double> ours);
+  Difference result() const;
+
+ private:
+  Difference d_;
+  double squares_ = 0, dot_ = 0, theirs_ = 0, ours_ = 0, largest_ = -1;
+  std::vector<double> head_difference_, head_ours_;
+};
+
+/// Undoes a difference of representation in a row of theirs.
+struct Gauge {
+  const char* name;
+  std::function<void(std::span<double> theirs, std::span<const double> ours)> undo;
+};
+
+/// Those that may apply to the value; `dim` is that of a head.
+std::vector<Gauge> gauges_of(const std::string& value, const std::string& arch, int64_t heads, int64_t dim);
+
+/// Compares the rows that both have in full, under the gauge that makes them most alike if any is needed.
+std::optional<Difference> compare_full(const Rows& theirs, const Rows& ours, const std::string& value,
+                                       const std::string& arch, int64_t positions);
+
+/// Compares what summaries of theirs say with ours.
+std::optional<Difference> compare_summaries(const Rows& theirs, const Rows& ours, const std::string& value,
+                                            int64_t positions);
+
+}  // namespace plumb::trace

@@ -1,0 +1,177 @@
+#include "trace/diff.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "base/error.h"
+#include "trace/recorder.h"
+
+namespace plumb::trace {
+namespace {
+
+// The names of ours in their order, each once.
+std::vector<std::string> names_of(const Trace& trace) {
+  std::vector<std::string> names;
+  std::set<std::string> seen;
+  for (const Record& r : trace.records()) {
+    if (seen.insert(r.name()).second) names.push_back(r.name());
+  }
+  return names;
+}
+
+std::string names_pattern(const Model& model, const Trace& theirs) {
+  std::string only;
+  for (const std::string& name : names_of(theirs)) {
+    if (model.program().find(name) >= 0) only += (only.empty() ? "" : ",") + name;
+  }
+  return only;
+}
+
+void compare_tokens(const std::vector<int>& theirs, const std::vector<int>& ours, Diff& d) {
+  const size_t n = std::min(theirs.size(), ours.size());
+  size_t same = 0;
+  while (same < n && theirs[same] == ours[same]) ++same;
+  d.tokens = int64_t(same);
+  if (same < n) {
+    d.token_at = int64_t(same);
+    d.reason = fmt::format("token {} is {} there and {} here", same, theirs[same], ours[same]);
+  }
+}
+
+void compare_values(const Rows& theirs, const Rows& ours, const std::string& arch, Diff& d) {
+  for (const std::string& name : names_of(ours.trace())) {
+    std::optional<Difference> v = compare_full(theirs, ours, name, arch, d.tokens);
+    if (!v) v = compare_summaries(theirs, ours, name, d.tokens);
+    if (v && v->tokens > 0) d.values.push_back(std::move(*v));
+  }
+  const std::vector<std::string> known = names_of(ours.trace());
+  for (const std::string& name : names_of(theirs.trace())) {
+    if (std::find(known.begin(), known.end(), name) == known.end()) d.names_only_theirs.push_back(name);
+  }
+}
+
+// A cause that the numbers themselves tell: another value of ours, or ours times a constant.
+std::string cause_of(const Rows& theirs, const Rows& ours, const Difference& d, int64_t positions) {
+  if (!d.finite) return fmt::format("{} holds NaN or infinity", d.value);
+  if (d.from != "full") return {};
+  const double near = std::max(4 * d.floor, 0.02);
+  const double rest = std::sqrt(std::max(0.0, 1 - d.cosine * d.cosine));
+  if (d.cosine > 0 && rest < near && std::abs(std::log(d.scale)) > 2 * near)
+    return fmt::format("{} is ours times {:.6g}", d.value, 1 / d.scale);
+  const size_t dot = d.value.rfind('.');
+  if (dot == std::string::npos) return {};
+  for (const std::string& other : names_of(ours.trace())) {
+    if (other == d.value || other.compare(0, dot + 1, d.value, 0, dot + 1) != 0) continue;
+    const auto &a = theirs.full(d.value), &b = ours.full(other);
+    if (a.empty() || b.empty() ||
+        a.begin()->second.record->row_size() != b.begin()->second.record->row_size())
+      continue;
+    Comparison c(other, 1);
+    for (const auto& [position, at] : b) {
+      const auto there = a.find(position);
+      if (there != a.end() && position < positions) c.add(position, theirs.row(there->second), ours.row(at));
+    }
+    const Difference like = c.result();
+    if (like.tokens > 0 && like.error < near) return fmt::format("{} holds our {}", d.value, other);
+  }
+  return {};
+}
+
+void judge_all(const DiffRequest& request, const Floor& floor, Diff& d) {
+  std::vector<Difference*> list;
+  for (Difference& v : d.values) list.push_back(&v);
+  d.profile = floor.profiles[judge(floor, false, list)];
+  for (size_t i = 0; i < d.values.size() && d.first < 0; ++i) {
+    if (d.values[i].score > 1) d.first = int(i);
+  }
+  if (!request.model || d.operations.empty()) return;
+  list.clear();
+  for (Replayed& r : d.operations) list.push_back(&r.difference);
+  d.operation_profile = floor.profiles[judge(floor, true, list)];
+  for (size_t i = 0; i < d.operations.size(); ++i) {
+    if (d.operations[i].difference.score > 1) d.lit.push_back(int(i));
+  }
+}
+
+// With elements of every value, what a faulty operation did shows in its own replay: the first of those is
+// where the runs part, however small its effect downstream.
+void place(Diff& d) {
+  if (d.lit.empty()) return;
+  const std::string& value = d.operations[size_t(d.lit.front())].difference.value;
+  for (size_t i = 0; i < d.values.size(); ++i) {
+    if (d.values[i].value == value) d.first = int(i);
+  }
+}
+
+Diff diff_traces(const DiffRequest& request, const Trace& ours_trace) {
+  const Rows theirs(request.theirs), ours(ours_trace);
+  const Header &a = request.theirs.header(), &b = ours_trace.header();
+  Diff d;
+  if (a.tokens.empty() || b.tokens.empty()) {
+    d.tokens = INT64_MAX;  // nothing is known about them: positions are all there is
+  } else {
+    compare_tokens(a.tokens, b.tokens, d);
+  }
+  compare_values(theirs, ours, b.arch.empty() ? a.arch : b.arch, d);
+  if (d.token_at < 0 && d.values.empty()) {
+    d.reason = "no value that both have";
+    return d;
+  }
+  Floor floor;
+  if (request.model) {
+    d.operations = replay(*request.model, theirs, a.tokens, d.tokens), d.replayed = !d.operations.empty();
+    floor = measure_floor(*request.model, a.tokens, request.cache), d.measured_floor = true;
+  } else {
+    floor = assumed_floor(names_of(ours_trace));
+  }
+  judge_all(request, floor, d);
+  place(d);
+  d.verdict = Diff::Verdict::same;
+  if (d.first >= 0) {
+    d.verdict = Diff::Verdict::diverges;
+    const std::string cause = cause_of(theirs, ours, d.values[size_t(d.first)], d.tokens);
+    if (!cause.empty()) d.verdict = Diff::Verdict::named, d.reason = cause;
+  }
+  if (d.token_at >= 0) {
+    d.verdict = Diff::Verdict::named;
+    d.reason = fmt::format("token {} is {} there and {} here", d.token_at, a.tokens[size_t(d.token_at)],
+                           b.tokens[size_t(d.token_at)]);
+  }
+  return d;
+}
+
+}  // namespace
+
+std::string operation_of(const Model* model, const std::string& value) {
+  const Value v = model ? model->program().find(value) : -1;
+  return v < 0 ? "" : name(model->program().nodes[size_t(v)].op);
+}
+
+Diff diff(const DiffRequest& request) {
+  if (request.ours) return diff_traces(request, *request.ours);
+  PLUMB_CHECK(request.model);
+  const Header& header = request.theirs.header();
+  Diff unusable;
+  if (header.tokens.empty()) {
+    unusable.reason = "the trace has no token ids, so nothing can be run";
+    return unusable;
+  }
+  check_tokens(*request.model, header.tokens, 0, request.model->program().n_ctx_train);
+  RunRequest run{.tokens = header.tokens, .only = names_pattern(*request.model, request.theirs)};
+  if (run.only.empty()) {
+    unusable.reason = "the trace has none of the model's values";
+    return unusable;
+  }
+  run.options.arith = Arith::ref64;
+  const TemporaryFolder folder;
+  run.path = folder.path() + "/ours.trace";
+  record_run(*request.model, run);
+  const Trace ours = Trace::open(run.path);
+  return diff_traces(request, ours);
+}
+
+}  // namespace plumb::trace

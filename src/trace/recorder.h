@@ -1,0 +1,46 @@
+// Records a run of our own engine: taps write what they are shown into a trace.
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "engine/runner.h"
+#include "trace/measure.h"
+
+namespace plumb::trace {
+
+struct RunRequest {
+  std::vector<int> tokens;  // the prompt
+  int steps = 0;            // ids chosen greedily after it and fed back
+  Level level = Level::full;
+  std::string only = {};       // patterns of value names with * and ?, separated by commas; empty: all values
+  RunnerOptions options = {};  // without taps
+  Json engine = {};            // for the header
+  std::string arithmetic = {};
+  std::string path = {};  // of the trace
+};
+
+/// A folder of its own among the temporary files, removed at the end. Throws Error "file.write".
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+/// The values whose name matches one of the patterns; throws Error "usage.value" if a pattern matches none.
+std::set<Value> matching_values(const Program& program, const std::string& patterns);
+
+/// Whether `name` matches a pattern in which * stands for any text and ? for one character.
+bool matches(std::string_view pattern, std::string_view name);
+
+/// Runs and writes the trace. A value that is not finite ends the run with Error "numeric.nonfinite"; what
+/// led there is in the trace all the same.
+void record_run(const Model& model, const RunRequest& request);
+
+}  // namespace plumb::trace

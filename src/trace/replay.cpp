@@ -1,0 +1,138 @@
+#include "trace/replay.h"
+
+#include <algorithm>
+#include <set>
+
+#include "program/reference.h"
+
+namespace plumb::trace {
+namespace {
+
+using Full = std::map<Value, std::vector<double>>;
+
+class Replay {
+ public:
+  Replay(const Model& model, const Rows& rows, std::span<const int> tokens, int64_t positions)
+      : model_(model), p_(model.program()), rows_(rows), tokens_(tokens.first(size_t(positions))) {}
+
+  std::optional<Replayed> one(Value v) {
+    const auto& out = recorded(v);
+    if (out.empty()) return std::nullopt;
+    Replayed r{v, segment(v), {}};
+    if (r.segment.empty()) return std::nullopt;
+    const bool attends = std::any_of(r.segment.begin(), r.segment.end(), [&](Value n) {
+      return std::holds_alternative<Attention>(p_.nodes[size_t(n)].op);
+    });
+    const int64_t n = int64_t(tokens_.size()), most = attends ? n : kPiece;
+    Comparison c(p_.nodes[size_t(v)].name, p_.shape(v).heads);
+    for (int64_t first = 0; first < n; first += most) piece(r, first, std::min(most, n - first), c);
+    r.difference = c.result();
+    if (r.difference.tokens == 0) return std::nullopt;
+    return r;
+  }
+
+ private:
+  static constexpr int64_t kPiece = 64;  // positions at a time, where rows do not depend on each other
+
+  const std::map<int64_t, Rows::At>& recorded(Value v) const {
+    const auto& full = rows_.full(p_.nodes[size_t(v)].name);
+    static const std::map<int64_t, Rows::At> kNone;
+    return full.empty() || full.begin()->second.record->row_size() == p_.shape(v).size() ? full : kNone;
+  }
+
+  bool is_embed(Value v) const { return std::holds_alternative<Embed>(p_.nodes[size_t(v)].op); }
+
+  // The nodes from what is recorded to v; empty if that leads back to the tokens over more than a few nodes.
+  std::vector<Value> segment(Value v) const {
+    std::set<Value> nodes = {v};
+    std::vector<Value> open = {v};
+    while (!open.empty()) {
+      const Value at = open.back();
+      open.pop_back();
+      for (Value in : p_.nodes[size_t(at)].in) {
+        if (recorded(in).empty() && nodes.insert(in).second) open.push_back(in);
+      }
+      if (nodes.size() > 12) return {};
+    }
+    return {nodes.begin(), nodes.end()};
+  }
+
+  // Whether every input of the segment has the row; attention asks for its keys' rows in `complete`.
+  bool has_inputs(const std::vector<Value>& segment, int64_t position) const {
+    for (Value node : segment) {
+      for (Value in : p_.nodes[size_t(node)].in) {
+        if (std::binary_search(segment.begin(), segment.end(), in)) continue;
+        const auto& rows = recorded(in);
+        const bool keys = std::holds_alternative<Attention>(p_.nodes[size_t(node)].op) &&
+                          in != p_.nodes[size_t(node)].in[0];
+        if (keys ? !complete(rows, position) : rows.count(position) == 0) return false;
+      }
+    }
+    return true;
+  }
+  static bool complete(const std::map<int64_t, Rows::At>& rows, int64_t position) {
+    const auto at = rows.find(position);
+    return at != rows.end() && rows.begin()->first == 0 && std::distance(rows.begin(), at) == position;
+  }
+
+  // Rows that are missing stay zero; what they spoil is not compared.
+  std::vector<double> input(Value v, int64_t first, int64_t count) const {
+    const int64_t size = p_.shape(v).size();
+    std::vector<double> x(size_t(count * size));
+    const auto& rows = recorded(v);
+    for (auto at = rows.lower_bound(first); at != rows.end() && at->first < first + count; ++at) {
+      const std::vector<double> row = rows_.row(at->second);
+      std::copy(row.begin(), row.end(), x.begin() + (at->first - first) * size);
+    }
+    return x;
+  }
+
+  void piece(const Replayed& r, int64_t first, int64_t count, Comparison& c) const {
+    const auto& out = recorded(r.value);
+    std::vector<int64_t> wanted;
+    for (auto at = out.lower_bound(first); at != out.end() && at->first < first + count; ++at) {
+      if (has_inputs(r.segment, at->first)) wanted.push_back(at->first);
+    }
+    if (wanted.empty()) return;
+    // Only the rows asked for, where no other row matters.
+    if (std::any_of(r.segment.begin(), r.segment.end(), [&](Value n) {
+          return std::holds_alternative<Attention>(p_.nodes[size_t(n)].op);
+        }) == false) {
+      count = wanted.back() + 1 - wanted.front(), first = wanted.front();
+    }
+    Full values;
+    for (Value node : r.segment) {
+      for (Value in : p_.nodes[size_t(node)].in) {
+        if (!std::binary_search(r.segment.begin(), r.segment.end(), in) && !values.count(in))
+          values[in] = input(in, first, count);
+      }
+    }
+    Reference<double>::evaluate(p_, model_.pool(), tokens_.subspan(size_t(first), size_t(count)), first,
+                                r.segment, values);
+    const int64_t size = p_.shape(r.value).size();
+    for (int64_t position : wanted) {
+      const std::vector<double> theirs = rows_.row(out.at(position));
+      c.add(position, theirs,
+            std::span(values[r.value]).subspan(size_t((position - first) * size), size_t(size)));
+    }
+  }
+
+  const Model& model_;
+  const Program& p_;
+  const Rows& rows_;
+  std::span<const int> tokens_;
+};
+
+}  // namespace
+
+std::vector<Replayed> replay(const Model& model, const Rows& rows, std::span<const int> tokens,
+                             int64_t positions) {
+  Replay work(model, rows, tokens, positions);
+  std::vector<Replayed> out;
+  for (Value v = 0; v <= model.program().output; ++v) {
+    if (std::optional<Replayed> r = work.one(v)) out.push_back(std::move(*r));
+  }
+  return out;
+}
+
+}  // namespace plumb::trace

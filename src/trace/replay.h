@@ -1,0 +1,21 @@
+// Local replay: each operation computed in f64 on the values that a trace recorded as its inputs, and
+// compared with what the trace recorded as its output. Errors do not accumulate: every faulty operation shows
+// by itself, and later ones stay clean.
+#pragma once
+
+#include "engine/model.h"
+#include "trace/compare.h"
+
+namespace plumb::trace {
+
+struct Replayed {
+  Value value;
+  std::vector<Value> segment;  // the nodes computed, ascending; more than one where inputs were not recorded
+  Difference difference;
+};
+
+/// Rows at positions below `positions`, which `tokens` covers; in the order of the Program.
+std::vector<Replayed> replay(const Model& model, const Rows& rows, std::span<const int> tokens,
+                             int64_t positions);
+
+}  // namespace plumb::trace
