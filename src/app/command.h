@@ -17,5 +17,6 @@ void add_run(CLI::App& root);
 void add_logits(CLI::App& root);
 void add_bench(CLI::App& root);
 void add_batched_bench(CLI::App& root);
+void add_quantize(CLI::App& root);
 
 }  // namespace plumb
