@@ -17,7 +17,7 @@ LIBRARIES = {"fmt": "fmt", "nlohmann": "nlohmann", "xxhash.h": "xxhash", "pcre2.
              "utf8proc.h": "utf8proc", "CLI": "CLI", "toml++": "toml", "spdlog": "spdlog", "boost": "boost"}
 TEST_LIBRARIES = {"gtest", "gmock", "rapidcheck", "rapidcheck.h", "benchmark"}
 # Header files of the system and the compiler: any room may include the former, cpu alone the latter.
-SYSTEM = {"sys", "linux", "unistd.h", "fcntl.h", "pthread.h", "sched.h", "signal.h", "dlfcn.h", "poll.h", "termios.h",
+SYSTEM = {"sys", "linux", "unistd.h", "regex.h", "fcntl.h", "pthread.h", "sched.h", "signal.h", "dlfcn.h", "poll.h", "termios.h",
           "dirent.h", "pwd.h", "cpuid.h", "locale.h", "langinfo.h"}
 # CUDA's own headers, and what the processor that stands in for it in tests needs.
 CUDA = {"cuda_runtime.h", "cuda_fp16.h", "ucontext.h"}

@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -253,6 +255,62 @@ class Perplexity(unittest.TestCase):
         r = self.score("--kl-divergence-base", self.base, "--kl-divergence")
         self.assertEqual(r.returncode, 5)
         self.assertIn(b"n_ctx", r.stderr)
+
+
+class Quantize(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.out = Path(self.folder.name, "out.gguf")
+
+    def quantize(self, *arguments, **more):
+        return run("quantize", *arguments, **more)
+
+    def left(self):
+        return sorted(p.name for p in Path(self.folder.name).iterdir())
+
+    def test_the_bytes_do_not_depend_on_threads_and_the_file_runs(self):
+        other = Path(self.folder.name, "other.gguf")
+        for path, threads in ((self.out, "1"), (other, "3")):
+            r = self.quantize(MODEL, path, "Q8_0", threads, "--allow-requantize")
+            self.assertEqual(r.returncode, 0, r.stderr)
+            self.assertIn(b"a second time", r.stderr)
+        self.assertEqual(self.out.read_bytes(), other.read_bytes())
+        answer = run("run", "-m", self.out, "--tokens", "19556,905", "-n", "8", "--temp", "0", "-q").stdout
+        self.assertEqual(answer.decode(), text("--tokens", "19556,905", "-n", "8"))
+        tensors = json.loads(run("inspect", "--json", self.out).stdout)
+        self.assertIn("Q8_0", json.dumps(tensors))
+
+    def test_what_cannot_be_done_is_said_and_leaves_nothing(self):
+        self.assertEqual(self.quantize(MODEL, self.out, "Q9_9").returncode, 4)
+        r = self.quantize(MODEL, self.out, "Q8_0")
+        self.assertEqual(r.returncode, 4)
+        self.assertIn(b"--allow-requantize", r.stderr)
+        self.assertEqual(self.quantize(self.out, self.out, "Q8_0").returncode, 2)
+        self.assertEqual(self.quantize(MODEL, MODEL, "Q8_0", "--allow-requantize").returncode, 4)
+        self.assertEqual(self.quantize(MODEL, "/absent/out.gguf", "Q8_0", "--allow-requantize").returncode, 6)
+        self.assertEqual(self.left(), [])
+
+    def test_a_full_disk_and_an_interrupt_leave_the_old_file(self):
+        self.out.write_bytes(b"precious")
+
+        def small():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+        r = self.quantize(MODEL, self.out, "Q4_K_M", "--allow-requantize", preexec_fn=small)
+        self.assertEqual(r.returncode, 6, r.stderr)
+        self.assertEqual((self.out.read_bytes(), self.left()), (b"precious", ["out.gguf"]))
+        p = subprocess.Popen([PLUMB, "quantize", MODEL, self.out, "Q3_K_M", "--allow-requantize"], stderr=subprocess.DEVNULL)
+        time.sleep(0.3)
+        p.send_signal(signal.SIGINT)
+        self.assertEqual(p.wait(60), 130)
+        self.assertEqual((self.out.read_bytes(), self.left()), (b"precious", ["out.gguf"]))
+
+    def test_a_dry_run_names_every_tensor_and_writes_nothing(self):
+        r = self.quantize(MODEL, self.out, "Q4_K_M", "--allow-requantize", "--dry-run")
+        self.assertRegex(r.stdout.decode(), r"blk\.0\.attn_q\.weight +Q4_1 -> ")
+        self.assertEqual(self.left(), [])
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ void show_running(size_t chunk, double perplexity, bool last) {
   std::fflush(stderr);
 }
 
-std::string plus_minus(double value, double error) { return fmt::format("{:.6g} ± {:.3g}", value, error); }
+std::string plus_minus(double value, double error) { return fmt::format("{:.6g} +/- {:.3g}", value, error); }
 
 void measure(const Options& o, const Model& model, ProgressBar& bar) {
   const std::vector<std::vector<int>> chunks = chunks_of_text(o, model);

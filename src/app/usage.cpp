@@ -53,6 +53,8 @@ int exit_code(std::string_view code) {
   if (code == "file.write" || starts("output.")) return kExitOutput;
   if (starts("gguf.") || starts("model.") || starts("tokenizer.") || starts("file.")) return kExitModel;
   if (starts("base.")) return kExitFile;
+  if (code == "quantize.again") return kExitUsage;
+  if (starts("quantize.")) return kExitModel;
   if (starts("memory.")) return kExitMemory;
   if (starts("numeric.")) return kExitNonfinite;
   return kExitFailure;
