@@ -16,6 +16,22 @@ namespace {
 constexpr int64_t kPartialBytes = int64_t(256) << 20;  // at most, of attention's chunks, beyond one token
 
 int act_code(Act act) { return act == Act::silu ? 1 : 2; }
+int rounding_code(Rounding r) { return r == Rounding::int8 ? 0 : r == Rounding::refined ? 1 : 2; }
+
+bool float_format(int format) { return format == kF32 || format == kF16 || format == kBF16; }
+
+// Of n rows of codes, in one buffer.
+int64_t codes_bytes(int64_t n, int64_t columns) {
+  return n * (2 * columns + columns / 32 * 8 + (columns + 127) / 128 * kRefinedBytes);
+}
+Codes codes_at(uint8_t* memory, int64_t n, int64_t columns) {
+  Codes c{};
+  c.refined = memory, memory += n * ((columns + 127) / 128) * kRefinedBytes;
+  c.high = memory, memory += n * columns;
+  c.low = memory, memory += n * columns;
+  c.scales = reinterpret_cast<float*>(memory);
+  return c;
+}
 
 }  // namespace
 
@@ -105,7 +121,6 @@ void Executor::make_rope_tables() {
 }
 
 int Executor::attention_tokens(int heads, int dim, int chunks) const {
-  if (on_tensor_cores(dim, state_.kv_f32)) return plan_.max_tokens;
   const int64_t each = int64_t(heads) * chunks * (dim + 2) * 4;
   return int(std::clamp<int64_t>(kPartialBytes / each, 1, plan_.max_tokens));
 }
@@ -120,8 +135,7 @@ void Executor::make_scratch() {
     }
     if (const auto* a = std::get_if<AttentionStep>(&s.what)) {
       const Shape q = p_.shape(a->q);
-      const int tokens =
-          on_tensor_cores(q.dim, state_.kv_f32) ? 1 : attention_tokens(q.heads, q.dim, max_chunks());
+      const int tokens = attention_tokens(q.heads, q.dim, max_chunks());
       partial = std::max(partial, int64_t(tokens) * q.heads * max_chunks() * (q.dim + 2) * 4);
       counters = std::max<int64_t>(counters, n * q.heads * 4);
     }
@@ -129,6 +143,7 @@ void Executor::make_scratch() {
   if (n > 1) {
     x16_ = DeviceBuffer(api_, state_.context, n * columns * 2, "f16 activations");
     x16_scale_ = DeviceBuffer(api_, state_.context, n * 4, "f16 activations");
+    codes_ = DeviceBuffer(api_, state_.context, codes_bytes(n, columns), "rounded activations");
   }
   gate_ = DeviceBuffer(api_, state_.context, glu_floats * 4, "activations");
   up_ = DeviceBuffer(api_, state_.context, glu_floats * 4, "activations");
@@ -232,11 +247,24 @@ void Executor::one_token(const LinearStep& s, const LinearOp& base) {
   if (s.glu >= 0 && !error_) glu(s.act, gate_.floats(), up_.floats(), s.glu, 1);
 }
 
-void Executor::many_tokens(const LinearStep& s, LinearOp op) {
+// The input in the forms that the parts read.
+void Executor::convert(const LinearStep& s, LinearOp& op) {
   const int columns = p_.shape(s.x).size();
+  bool floats = false, codes = false;
+  for (const LinearStep::Part& part : s.parts) {
+    (float_format(state_.weights.matrix(part.w).format) ? floats : codes) = true;
+  }
+  op.codes = codes_at(codes_.data(), op.n, columns);
   op.x16 = reinterpret_cast<const uint16_t*>(x16_.data()), op.x16_scale = x16_scale_.floats();
-  error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()),
-                                      x16_scale_.floats(), op.n, columns});
+  if (codes) error_ = api_.round(state_.context, {op.x, op.x_stride, op.codes, op.n, columns, op.rounding});
+  if (floats && !error_) {
+    error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()),
+                                        x16_scale_.floats(), op.n, columns});
+  }
+}
+
+void Executor::many_tokens(const LinearStep& s, LinearOp op) {
+  convert(s, op);
   for (size_t i = 0; i < s.parts.size() && !error_; ++i) {
     const Value out = s.glu >= 0 ? s.glu : s.sum >= 0 ? s.sum : s.parts[i].out;
     op.parts = 1, op.w[0] = state_.weights.matrix(s.parts[i].w),
@@ -249,7 +277,7 @@ void Executor::many_tokens(const LinearStep& s, LinearOp op) {
 
 void Executor::operator()(const LinearStep& s, const Step& step, const Call& c) {
   LinearOp op{};
-  op.n = step.wanted ? c.wanted : c.n;
+  op.n = step.wanted ? c.wanted : c.n, op.rounding = rounding_code(s.rounding);
   const auto norm = joined_.find(s.x);
   const Value x = norm == joined_.end() ? s.x : norm->second->x;
   op.x = at(x), op.x_stride = stride(x);

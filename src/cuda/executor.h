@@ -58,6 +58,7 @@ class Executor {
   void make_scratch();
   void one_token(const LinearStep& s, const LinearOp& base);
   void many_tokens(const LinearStep& s, LinearOp op);
+  void convert(const LinearStep& s, LinearOp& op);
   void glu(Act act, const float* gate, const float* up, Value out, int n);
   bool one_kernel(const LinearStep& s) const;
   float* at(Value v) const;
@@ -74,7 +75,7 @@ class Executor {
   DeviceBuffer
       attended_;  // what attention gives that makes its heads, as their places in the arena may be its own
   std::set<Value> moved_;  // to attended_
-  DeviceBuffer x16_, x16_scale_, gate_, up_, partial_, counter_;
+  DeviceBuffer x16_, x16_scale_, codes_, gate_, up_, partial_, counter_;
   std::vector<DeviceBuffer> tables_;        // by RopeTableStep
   std::map<Value, const RowStep*> joined_;  // norms that the matrices behind them compute, by output
   std::map<const AttentionStep*, const HeadsStep*> fused_;  // heads that attention makes itself

@@ -94,6 +94,7 @@ struct CudaSequence::State {
                                         PlanOptions{.max_tokens = tokens,
                                                     .all_rows = all,
                                                     .fuse = options.fuse,
+                                                    .rounding = options.rounding,
                                                     .rows_apart = true,
                                                     .observed = std::move(values)},
                                         sequence);

@@ -2,26 +2,23 @@
 // activations, and its decoding to f32 as quant/ does it, operation for operation.
 //
 // Products are those of docs/numerics.md: I, an exact integer over the block; acc = fma(float(I), w s, acc); with a minimum
-// then acc = fma(m, t, acc).
+// then acc = fma(m, t, acc). Here each is a pair (float(I), w s) or (m, t), to be added by whoever has all pairs of a row.
 #pragma once
 
 #include <cuda_fp16.h>
 
 #include "cuda/api.h"
+#include "cuda/rounding.cuh"
 
 namespace plumb::cuda {
 
-struct BlockScale {  // of 32 activations
-  float s;
-  int low, high;  // sums of the codes of elements 0..15 and 16..31
-  float t;        // s * (low + high)
-};
-
-// Activations of one row in shared memory: int8 in three planes, or floats in planes that a warp reads without conflicts.
+// Rounded activations of one row in shared memory: elements 0 to 15 and 16 to 31 of each block of 32 apart, so that a warp reads
+// them without conflicts.
 struct Activation {
-  const uint4 *low, *high;
+  const uint4 *low, *high;    // codes, or their high plane
+  const uint4 *low2, *high2;  // the low plane of 16 bits
   const BlockScale* scale;
-  const float4 *even, *odd;
+  const Refined* refined;  // null without refinement
 };
 
 __device__ inline uint4 stream16(const void* p) { return __ldcs(static_cast<const uint4*>(p)); }
@@ -80,37 +77,55 @@ struct Unit {
   }
   __device__ int sub_scale(int half) const { return int(int8_t(s.x >> 8 * half)); }
 
-  /// acc + the product of this unit, unit u of its row, with the activations.
-  __device__ float dot(float acc, const Activation& a, int u) const {
-    if constexpr (kWeights == 32) {
-      const uint4 low = a.low[u], high = a.high[u];
-      const BlockScale b = a.scale[u];
-      int i0 = 0, i1 = 0;
-#pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        i0 = __dp4a(int(codes(w)), int((&low.x)[w]), i0);
-        i1 = __dp4a(int(codes(w + 4)), int((&high.x)[w]), i1);
-      }
-      i0 -= kOffset * b.low, i1 -= kOffset * b.high;
-      const int sum = F == kQ6_K ? sub_scale(0) * i0 + sub_scale(1) * i1 : i0 + i1;
-      const float2 sm = scale_min(u % 8);
-      acc = fmaf(float(sum), sm.x * b.s, acc);
-      return kMin ? fmaf(sm.y, b.t, acc) : acc;
-    } else {
-      const float4 x = a.even[u];
-      const uint32_t* p = &q.x;
-      if constexpr (F == kF32) {
-        acc = fmaf(__uint_as_float(p[0]), x.x, acc), acc = fmaf(__uint_as_float(p[1]), x.y, acc);
-        acc = fmaf(__uint_as_float(p[2]), x.z, acc);
-        return fmaf(__uint_as_float(p[3]), x.w, acc);
-      } else {
-        const float4 y = a.odd[u];
-        acc = fmaf(value(0), x.x, acc), acc = fmaf(value(1), x.y, acc), acc = fmaf(value(2), x.z, acc);
-        acc = fmaf(value(3), x.w, acc), acc = fmaf(value(4), y.x, acc), acc = fmaf(value(5), y.y, acc);
-        acc = fmaf(value(6), y.z, acc);
-        return fmaf(value(7), y.w, acc);
-      }
+  static constexpr int kPairs = F == kQ6_K || kMin ? 2 : 1, kRefinedPairs = kMin ? 2 : 1;
+
+  /// The pairs of this unit, unit u of its row, with the activations; those of the window's refined columns if they are here.
+  template <bool kWide>
+  __device__ void multiply(const Activation& a, int u, float2* out, float2* of_refined) const {
+    const BlockScale b = a.scale[u];
+    int i0 = 0, i1 = 0;
+    add_codes(a.low[u], a.high[u], i0, i1);
+    if constexpr (kWide) {
+      i0 *= 254, i1 *= 254;
+      add_codes(a.low2[u], a.high2[u], i0, i1);
     }
+    i0 -= kOffset * b.low, i1 -= kOffset * b.high;
+    const float2 sm = scale_min(u % 8);
+    if constexpr (F == kQ6_K) {
+      out[0] = {float(i0), sm.x * float(sub_scale(0)) * b.s};
+      out[1] = {float(i1), sm.x * float(sub_scale(1)) * b.s};
+    } else {
+      out[0] = {float(i0 + i1), sm.x * b.s};
+      if constexpr (kMin) out[1] = {sm.y, b.t};
+    }
+    if (kWide || !a.refined) return;
+    const Refined r = a.refined[u / 4];
+    if (r.at / 8 != u % 4) return;
+    uint32_t c = 0;
+#pragma unroll
+    for (int w = 0; w < 8; ++w) c = r.at % 8 == w ? codes(w) : c;
+    int i = __dp4a(int(c), int(r.codes), 0);
+    if (kOffset != 0) i -= kOffset * __dp4a(0x01010101, int(r.codes), 0);
+    const float scale = F == kQ6_K ? sm.x * float(sub_scale(r.at % 8 / 4)) : sm.x;
+    of_refined[0] = {float(i), scale * r.s};
+    if constexpr (kMin) of_refined[1] = {sm.y, r.t};
+  }
+
+  __device__ void add_codes(const uint4& low, const uint4& high, int& i0, int& i1) const {
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      i0 = __dp4a(int(codes(w)), int((&low.x)[w]), i0);
+      i1 = __dp4a(int(codes(w + 4)), int((&high.x)[w]), i1);
+    }
+  }
+
+  /// acc + the product of this unit of a float format with the activations at x and, of its second half, y.
+  __device__ float dot(float acc, float4 x, float4 y) const {
+    acc = fmaf(value(0), x.x, acc), acc = fmaf(value(1), x.y, acc), acc = fmaf(value(2), x.z, acc);
+    acc = fmaf(value(3), x.w, acc);
+    if constexpr (F == kF32) return acc;
+    acc = fmaf(value(4), y.x, acc), acc = fmaf(value(5), y.y, acc), acc = fmaf(value(6), y.z, acc);
+    return fmaf(value(7), y.w, acc);
   }
 
   /// Element e of a float format.
@@ -144,13 +159,20 @@ struct Unit {
   }
 };
 
+constexpr bool quantised(int format) { return format != kF32 && format != kF16 && format != kBF16; }
+
 /// Calls f with the format as a compile-time constant.
 template <class Call>
-void with_format(int format, Call f) {
+void with_float_format(int format, Call f) {
   switch (format) {
     case kF32: return f(std::integral_constant<int, kF32>());
     case kF16: return f(std::integral_constant<int, kF16>());
-    case kBF16: return f(std::integral_constant<int, kBF16>());
+    default: return f(std::integral_constant<int, kBF16>());
+  }
+}
+template <class Call>
+void with_code_format(int format, Call f) {
+  switch (format) {
     case kQ4_0: return f(std::integral_constant<int, kQ4_0>());
     case kQ4_1: return f(std::integral_constant<int, kQ4_1>());
     case kQ5_0: return f(std::integral_constant<int, kQ5_0>());
@@ -160,6 +182,10 @@ void with_format(int format, Call f) {
     case kQ5_K: return f(std::integral_constant<int, kQ5_K>());
     default: return f(std::integral_constant<int, kQ6_K>());
   }
+}
+template <class Call>
+void with_format(int format, Call f) {
+  quantised(format) ? with_code_format(format, f) : with_float_format(format, f);
 }
 
 }  // namespace plumb::cuda

@@ -131,6 +131,7 @@ class CudaRunner : public Runner {
                    .n_ctx = n_ctx_,
                    .max_tokens = options_.n_ubatch,
                    .kv_f32 = options.kv.k == KvType::f32,
+                   .rounding = options.rounding,
                    .fuse = options.fuse},
                   [&model](double share) { model.progress()("loading", share); }) {}
 
