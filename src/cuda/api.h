@@ -129,8 +129,8 @@ struct HeadsOp {
   int parts, cache_f32, n;
 };
 
-/// Attention in chunks of kAttentionChunk keys at absolute positions, merged in ascending order by the last
-/// block to arrive. With `fused` (one token only) q, k and v are first made from heads[0..2] as HeadsOp makes
+/// Attention in chunks of kAttentionChunk keys at absolute positions, joined in ascending order; of one token
+/// by the last block to arrive. With `fused` (one token only) q, k and v are first made from heads[0..2] as HeadsOp makes
 /// them, and only the token's own key and value are written during the call.
 constexpr int kAttentionChunk = 256;
 struct AttentionOp {
@@ -140,8 +140,8 @@ struct AttentionOp {
   const int* positions;
   float* out;
   int64_t out_stride;
-  float* partial;     // [n][heads][chunks][dim + 2]
-  unsigned* counter;  // [n][kv_heads], zero before and after
+  float* partial;     // [heads][chunks][dim + 2], of one token
+  unsigned* counter;  // [heads], zero before and after, of one token
   float scale;
   int cache_f32, window, heads, kv_heads, dim, n, chunks;
   int fused = 0;

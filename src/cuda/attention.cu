@@ -292,6 +292,7 @@ const char* by_group(Context* c, const AttentionOp& op) {
 }  // namespace
 
 const char* attention(Context* c, const AttentionOp& op) {
+  if (op.n > 1) return prompt_attention(c, op);
   return op.cache_f32 ? by_group<float>(c, op) : by_group<__half>(c, op);
 }
 

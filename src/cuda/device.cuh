@@ -68,6 +68,7 @@ const char* round_rows(Context*, const RoundOp&);
 const char* to_half(Context*, const HalfOp&);
 const char* heads(Context*, const HeadsOp&);
 const char* attention(Context*, const AttentionOp&);
+const char* prompt_attention(Context*, const AttentionOp&);
 const char* glu(Context*, const GluOp&);
 
 }  // namespace plumb::cuda

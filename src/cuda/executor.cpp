@@ -13,8 +13,6 @@
 namespace plumb::cuda {
 namespace {
 
-constexpr int64_t kPartialBytes = int64_t(256) << 20;  // at most, of attention's chunks, beyond one token
-
 int act_code(Act act) { return act == Act::silu ? 1 : 2; }
 int rounding_code(Rounding r) { return r == Rounding::int8 ? 0 : r == Rounding::refined ? 1 : 2; }
 
@@ -120,11 +118,6 @@ void Executor::make_rope_tables() {
   }
 }
 
-int Executor::attention_tokens(int heads, int dim, int chunks) const {
-  const int64_t each = int64_t(heads) * chunks * (dim + 2) * 4;
-  return int(std::clamp<int64_t>(kPartialBytes / each, 1, plan_.max_tokens));
-}
-
 void Executor::make_scratch() {
   int64_t columns = 0, glu_floats = 0, partial = 0, counters = 0;
   const int64_t n = plan_.max_tokens;
@@ -135,9 +128,8 @@ void Executor::make_scratch() {
     }
     if (const auto* a = std::get_if<AttentionStep>(&s.what)) {
       const Shape q = p_.shape(a->q);
-      const int tokens = attention_tokens(q.heads, q.dim, max_chunks());
-      partial = std::max(partial, int64_t(tokens) * q.heads * max_chunks() * (q.dim + 2) * 4);
-      counters = std::max<int64_t>(counters, n * q.heads * 4);
+      partial = std::max(partial, int64_t(q.heads) * max_chunks() * (q.dim + 2) * 4);
+      counters = std::max<int64_t>(counters, q.heads * 4);
     }
   }
   if (n > 1) {
@@ -312,22 +304,18 @@ void Executor::operator()(const HeadsStep& s, const Step&, const Call& c) {
 void Executor::operator()(const AttentionStep& s, const Step&, const Call& c) {
   const Shape q = p_.shape(s.q), k = p_.shape(s.k);
   const SequenceState::Layer& layer = state_.layers[size_t(s.attention.layer)];
-  const int most = attention_tokens(q.heads, q.dim, c.chunks);
-  for (int t = 0; t < c.n && !error_; t += most) {
-    AttentionOp op{};
-    op.q = at(s.q) + t * stride(s.q), op.q_stride = stride(s.q);
-    op.k = layer.k.data(), op.v = layer.v.data(), op.positions = ids_.ints() + plan_.max_tokens + t;
-    op.out = at(s.out) + t * stride(s.out), op.out_stride = stride(s.out);
-    op.partial = partial_.floats(), op.counter = reinterpret_cast<unsigned*>(counter_.data());
-    op.scale = float(s.attention.scale), op.cache_f32 = state_.kv_f32, op.window = s.attention.window;
-    op.heads = q.heads, op.kv_heads = k.heads, op.dim = q.dim, op.n = std::min(most, c.n - t),
-    op.chunks = c.chunks;
-    if (const auto fused = fused_.find(&s); fused != fused_.end()) {
-      op.fused = 1;
-      for (size_t i = 0; i < 3; ++i) make_part(fused->second->parts[i], s.attention.layer, op.part[i]);
-    }
-    error_ = api_.attention(state_.context, op);
+  AttentionOp op{};
+  op.q = at(s.q), op.q_stride = stride(s.q);
+  op.k = layer.k.data(), op.v = layer.v.data(), op.positions = ids_.ints() + plan_.max_tokens;
+  op.out = at(s.out), op.out_stride = stride(s.out);
+  op.partial = partial_.floats(), op.counter = reinterpret_cast<unsigned*>(counter_.data());
+  op.scale = float(s.attention.scale), op.cache_f32 = state_.kv_f32, op.window = s.attention.window;
+  op.heads = q.heads, op.kv_heads = k.heads, op.dim = q.dim, op.n = c.n, op.chunks = c.chunks;
+  if (const auto fused = fused_.find(&s); fused != fused_.end()) {
+    op.fused = 1;
+    for (size_t i = 0; i < 3; ++i) make_part(fused->second->parts[i], s.attention.layer, op.part[i]);
   }
+  error_ = api_.attention(state_.context, op);
 }
 
 void Executor::operator()(const GluStep& s, const Step&, const Call& c) {

@@ -64,7 +64,6 @@ class Executor {
   float* at(Value v) const;
   int64_t stride(Value v) const { return v < 0 ? 0 : row_stride(p_.shape(v).size()); }
   int max_chunks() const { return int((state_.n_ctx + kAttentionChunk - 1) / kAttentionChunk); }
-  int attention_tokens(int heads, int dim, int chunks) const;
   void check(const char* error, const Step& step) const;
 
   const Plan& plan_;

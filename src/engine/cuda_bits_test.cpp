@@ -95,6 +95,15 @@ TEST_P(CudaBits, HeadNormsPostNormsWindowsAndOddGroupsGiveTheCpusBits) {
   }
 }
 
+TEST_P(CudaBits, AcrossSeveralChunksOfKeysLogitsAreTheCpus) {
+  const TestModel model(Format::Q8_0, {.n_embd = 64, .n_head = 2, .n_head_kv = 1, .head_dim = 32, .n_ff = 64, .n_layer = 2});
+  const Program p = model.program();
+  const std::vector<float> want = on_cpu(p, Rounding::refined, KvType::f16, 530);
+  expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 530), want, "at once");
+  expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 529), want, "the last token alone");
+  expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 265), want, "in two pieces");
+}
+
 INSTANTIATE_TEST_SUITE_P(OnProcessor, CudaBits, testing::Values(false));
 INSTANTIATE_TEST_SUITE_P(OnDevice, CudaBits, testing::Values(true));
 
