@@ -10,7 +10,9 @@ namespace plumb::cuda {
 constexpr int kApiVersion = 3;
 
 // Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
-// scales them.
+// scales them. Units of kRowGroup rows lie side by side, [rows / 16][units][16], and so do superblocks'
+// scales; rows of floats are whole.
+constexpr int kRowGroup = 16;
 enum MatrixFormat : int {
   kF32,
   kF16,

@@ -39,7 +39,7 @@ struct Piece {
     const int units = p.w.columns / 32;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      if (row < p.w.rows && first + i < units) unit[i].load(p.w, int64_t(row) * units + first + i);
+      if (row < p.w.rows && first + i < units) unit[i].load(p.w, row, first + i);
     }
   }
   template <bool kWide>
@@ -192,7 +192,7 @@ __global__ __launch_bounds__(kBlock, 2) void code_gemm_kernel(const __grid_const
   PLUMB_SHARED(uint8_t, shared);
   Stage<kWide>* stages = reinterpret_cast<Stage<kWide>*>(shared);  // two
   const int row = int(blockIdx.y) * kM, token = int(blockIdx.x) * kN, warp = int(threadIdx.x) / 32;
-  const int my_row = int(threadIdx.x) / 2, my_unit = int(threadIdx.x) % 2 * 2;
+  const int my_row = int(threadIdx.x) % kM, my_unit = int(threadIdx.x) / kM * 2;
   const int warp_row = warp % 4 * 32, warp_token = warp / 4 * 32, units = p.w.columns / 32;
   let_successor_start();
   Piece<F> piece;

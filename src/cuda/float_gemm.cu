@@ -33,7 +33,7 @@ struct WeightPiece {
     first = row < p.w.rows && k < p.w.columns ? k / Unit<F>::kWeights : -1;
     if (first < 0) return;
 #pragma unroll
-    for (int i = 0; i < kUnits; ++i) unit[i].load(p.w, int64_t(row) * (p.w.columns / Unit<F>::kWeights) + first + i);
+    for (int i = 0; i < kUnits; ++i) unit[i].load(p.w, row, first + i);
   }
   __device__ void store(__half* to) const {
     uint4 out[4];

@@ -58,7 +58,7 @@ __global__ __launch_bounds__(kThreads, 2) void floats_kernel(const __grid_consta
     for (int r = 0; r < R; ++r) {
 #pragma unroll
       for (int j = 0; j < J; ++j) {
-        if (base + 32 * j < units) w[r][j].load(op.w[R == 2 ? r : at.part], int64_t(at.row) * units + base + 32 * j);
+        if (base + 32 * j < units) w[r][j].load(op.w[R == 2 ? r : at.part], at.row, base + 32 * j);
       }
     }
   };

@@ -13,7 +13,7 @@ __global__ void embed_kernel(const __grid_constant__ EmbedOp op) {
   const int units = op.table.columns / Unit<F>::kWeights, u = int(blockIdx.x * blockDim.x + threadIdx.x), t = int(blockIdx.y);
   if (u >= units) return;
   Unit<F> unit;
-  unit.load(op.table, int64_t(op.tokens[t]) * units + u);
+  unit.load(op.table, op.tokens[t], u);
   float* out = op.out + t * op.stride + u * Unit<F>::kWeights;
   unit.decode(u, [&](int e, float v) { out[e] = op.scale == 1.0f ? v : v * op.scale; });
 }

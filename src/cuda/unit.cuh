@@ -12,11 +12,9 @@
 
 namespace plumb::cuda {
 
-// Rounded activations of one row in shared memory: elements 0 to 15 and 16 to 31 of each block of 32 apart, so that a warp reads
-// them without conflicts.
+// Rounded activations of one row in shared memory.
 struct Activation {
-  const uint4 *low, *high;    // codes, or their high plane
-  const uint4 *low2, *high2;  // the low plane of 16 bits
+  const uint4 *high, *low;  // codes, two uint4 per unit: of 8 bits, or both planes of 16
   const BlockScale* scale;
   const Refined* refined;  // null without refinement
 };
@@ -36,8 +34,15 @@ struct Unit {
   uint2 h;
   uint4 s;
 
-  /// i: index of the unit in the matrix.
-  __device__ void load(const Matrix& m, int64_t i) {
+  /// Unit u of a row.
+  __device__ void load(const Matrix& m, int row, int u) {
+    load_codes(m, row, u);
+    load_super(m, row, u);
+  }
+
+  __device__ void load_codes(const Matrix& m, int row, int u) {
+    const int units = m.columns / kWeights;
+    const int64_t i = kWeights == 32 ? (int64_t(row / kRowGroup) * units + u) * kRowGroup + row % kRowGroup : int64_t(row) * units + u;
     if constexpr (F == kQ8_0) {
       q = stream16(m.q + i * 32), q2 = stream16(m.q + i * 32 + 16);
     } else {
@@ -45,13 +50,20 @@ struct Unit {
     }
     if constexpr (kFive) h.x = __ldcs(reinterpret_cast<const uint32_t*>(m.h) + i);
     if constexpr (F == kQ6_K) h = __ldcs(reinterpret_cast<const uint2*>(m.h) + i);
-    if constexpr (F == kQ4_0 || F == kQ5_0 || F == kQ8_0) s.x = __ldg(reinterpret_cast<const uint16_t*>(m.s) + i);
+    if constexpr (F == kQ4_0 || F == kQ5_0 || F == kQ8_0 || F == kQ6_K) s.x = __ldg(reinterpret_cast<const uint16_t*>(m.s) + i);
     if constexpr (F == kQ4_1 || F == kQ5_1) s.x = __ldg(reinterpret_cast<const uint32_t*>(m.s) + i);
-    if constexpr (F == kQ4_K || F == kQ5_K) s = __ldg(reinterpret_cast<const uint4*>(m.s) + i / 8);
-    if constexpr (F == kQ6_K) {
-      s.x = __ldg(reinterpret_cast<const uint16_t*>(m.s) + i);
-      s.y = __ldg(reinterpret_cast<const uint16_t*>(m.d) + i / 8);
-    }
+  }
+
+  /// What the eight units of a superblock share.
+  __device__ void load_super(const Matrix& m, int row, int u) {
+    if constexpr (!kSuper) return;
+    const int64_t i = (int64_t(row / kRowGroup) * (m.columns / 256) + u / 8) * kRowGroup + row % kRowGroup;
+    if constexpr (F == kQ4_K || F == kQ5_K) s = __ldg(reinterpret_cast<const uint4*>(m.s) + i);
+    if constexpr (F == kQ6_K) s.y = __ldg(reinterpret_cast<const uint16_t*>(m.d) + i);
+  }
+  __device__ void take_super(const Unit& from) {
+    if constexpr (F == kQ4_K || F == kQ5_K) s = from.s;
+    if constexpr (F == kQ6_K) s.y = from.s.y;
   }
 
   /// Codes of elements 4 w .. 4 w + 3 as bytes, w = 0..7; Q8_0: signed.
@@ -67,9 +79,9 @@ struct Unit {
   /// Scale and minimum of unit j of its superblock, as decoding uses them: value = scale * code + min.
   __device__ float2 scale_min(int j) const {
     if constexpr (F == kQ4_K || F == kQ5_K) {
-      const auto byte = [&](int i) { return (i < 4 ? s.y >> 8 * i : i < 8 ? s.z >> (8 * i - 32) : s.w >> (8 * i - 64)) & 255u; };
-      const uint32_t scale = j < 4 ? byte(j) & 63 : (byte(j + 4) & 15) | byte(j - 4) >> 6 << 4;
-      const uint32_t min = j < 4 ? byte(j + 4) & 63 : byte(j + 4) >> 4 | byte(j) >> 6 << 4;
+      const uint32_t scales = j < 4 ? s.y & 0x3f3f3f3fu : (s.w & 0x0f0f0f0fu) | (s.y >> 2 & 0x30303030u);
+      const uint32_t mins = j < 4 ? s.z & 0x3f3f3f3fu : (s.w >> 4 & 0x0f0f0f0fu) | (s.z >> 2 & 0x30303030u);
+      const uint32_t scale = scales >> j % 4 * 8 & 255u, min = mins >> j % 4 * 8 & 255u;
       return {half_bits(s.x & 0xffff) * float(scale), -(half_bits(s.x >> 16) * float(min))};
     }
     if constexpr (F == kQ6_K) return {half_bits(s.y), 0};
@@ -79,43 +91,48 @@ struct Unit {
 
   static constexpr int kPairs = F == kQ6_K || kMin ? 2 : 1, kRefinedPairs = kMin ? 2 : 1;
 
-  /// The pairs of this unit, unit u of its row, with the activations; those of the window's refined columns if they are here.
+  /// The pairs of this unit, unit u of its row, with the activations, `step` apart; those of the window's refined columns if they
+  /// are here.
   template <bool kWide>
-  __device__ void multiply(const Activation& a, int u, float2* out, float2* of_refined) const {
+  __device__ void multiply(const Activation& a, int u, float2* out, float2* of_refined, int step) const {
     const BlockScale b = a.scale[u];
     int i0 = 0, i1 = 0;
-    add_codes(a.low[u], a.high[u], i0, i1);
+    add_codes(a.high[2 * u], a.high[2 * u + 1], i0, i1);
     if constexpr (kWide) {
       i0 *= 254, i1 *= 254;
-      add_codes(a.low2[u], a.high2[u], i0, i1);
+      add_codes(a.low[2 * u], a.low[2 * u + 1], i0, i1);
     }
-    i0 -= kOffset * b.low, i1 -= kOffset * b.high;
     const float2 sm = scale_min(u % 8);
     if constexpr (F == kQ6_K) {
+      i0 -= kOffset * b.low, i1 -= kOffset * b.high;
       out[0] = {float(i0), sm.x * float(sub_scale(0)) * b.s};
-      out[1] = {float(i1), sm.x * float(sub_scale(1)) * b.s};
+      out[step] = {float(i1), sm.x * float(sub_scale(1)) * b.s};
     } else {
-      out[0] = {float(i0 + i1), sm.x * b.s};
-      if constexpr (kMin) out[1] = {sm.y, b.t};
+      i0 += i1;
+      if (kOffset != 0) i0 -= kOffset * (b.low + b.high);
+      out[0] = {float(i0), sm.x * b.s};
+      if constexpr (kMin) out[step] = {sm.y, b.t};
     }
     if (kWide || !a.refined) return;
     const Refined r = a.refined[u / 4];
     if (r.at / 8 != u % 4) return;
-    uint32_t c = 0;
+    int i = 0;
 #pragma unroll
-    for (int w = 0; w < 8; ++w) c = r.at % 8 == w ? codes(w) : c;
-    int i = __dp4a(int(c), int(r.codes), 0);
+    for (int w = 0; w < 8; ++w) {
+      const int x = r.at % 8 == w ? int(r.codes) : 0;
+      i = __dp4a(int(codes(w)), x, i);
+    }
     if (kOffset != 0) i -= kOffset * __dp4a(0x01010101, int(r.codes), 0);
     const float scale = F == kQ6_K ? sm.x * float(sub_scale(r.at % 8 / 4)) : sm.x;
     of_refined[0] = {float(i), scale * r.s};
-    if constexpr (kMin) of_refined[1] = {sm.y, r.t};
+    if constexpr (kMin) of_refined[step] = {sm.y, r.t};
   }
 
-  __device__ void add_codes(const uint4& low, const uint4& high, int& i0, int& i1) const {
+  __device__ void add_codes(const uint4& first, const uint4& second, int& i0, int& i1) const {
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
-      i0 = __dp4a(int(codes(w)), int((&low.x)[w]), i0);
-      i1 = __dp4a(int(codes(w + 4)), int((&high.x)[w]), i1);
+      i0 = __dp4a(int(codes(w)), int((&first.x)[w]), i0);
+      i1 = __dp4a(int(codes(w + 4)), int((&second.x)[w]), i1);
     }
   }
 
