@@ -65,8 +65,8 @@ struct RowOp {
   int n, heads, dim;
 };
 
-/// Activations of n tokens as integers (docs/numerics.md): codes, or their two planes, [n][columns]; scales [n][columns / 32] of
-/// (s, s times the sum of the codes); what is refined [n][columns / 128, rounded up].
+/// Activations of n tokens as integers (docs/numerics.md): codes, or their two planes, [n][columns]; scales
+/// [n][columns / 32] of (s, s times the sum of the codes); what is refined [n][columns / 128, rounded up].
 struct Codes {
   uint8_t *high, *low;
   float* scales;
@@ -75,6 +75,7 @@ struct Codes {
 constexpr int kRefinedBytes = 16;
 
 /// Rounds rows; rounding: 0 to 8 bits, 1 to 8 bits refined, 2 to 16 bits.
+constexpr int kNoRounding = 3;  // of a LinearOp: all in f32, from x, which has no norm
 struct RoundOp {
   const float* x;
   int64_t x_stride;
@@ -82,9 +83,9 @@ struct RoundOp {
   int n, columns, rounding;
 };
 
-/// Up to three matrices of one format and one input. One token: x is normalised, if there is a norm, and rounded here, and gate and
-/// up give act(gate) * up. More tokens: on tensor cores, quantised weights times `codes`, others times x16 and its scales [n];
-/// matrices have no norm and no glu.
+/// Up to three matrices of one format and one input. One token: x is normalised, if there is a norm, and
+/// rounded here, and gate and up give act(gate) * up. More tokens: on tensor cores, quantised weights times
+/// `codes`, others times x16 and its scales [n]; matrices have no norm and no glu.
 struct LinearOp {
   const float* x;
   int64_t x_stride;
@@ -132,8 +133,8 @@ struct HeadsOp {
 };
 
 /// Attention in chunks of kAttentionChunk keys at absolute positions, joined in ascending order; of one token
-/// by the last block to arrive. With `fused` (one token only) q, k and v are first made from heads[0..2] as HeadsOp makes
-/// them, and only the token's own key and value are written during the call.
+/// by the last block to arrive. With `fused` (one token only) q, k and v are first made from heads[0..2] as
+/// HeadsOp makes them, and only the token's own key and value are written during the call.
 constexpr int kAttentionChunk = 256;
 struct AttentionOp {
   const float* q;

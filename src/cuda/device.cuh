@@ -63,6 +63,7 @@ const char* row(Context*, const RowOp&);
 const char* linear(Context*, const LinearOp&);
 const char* float_linear(Context*, const LinearOp&);
 const char* float_gemm(Context*, const LinearOp&);
+const char* f32_gemm(Context*, const LinearOp&);
 const char* code_gemm(Context*, const LinearOp&);
 const char* round_rows(Context*, const RoundOp&);
 const char* to_half(Context*, const HalfOp&);

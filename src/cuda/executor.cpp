@@ -37,7 +37,8 @@ Executor::Executor(const Plan& plan, const SequenceState& state)
     : plan_(plan), p_(*plan.program), state_(state), api_(state.api) {
   arena_ = DeviceBuffer(api_, state.context, plan.arena_bytes, "activations");
   ids_ = DeviceBuffer(api_, state.context, 12 * int64_t(plan.max_tokens), "token ids");
-  if (plan.max_tokens == 1) find_joined_norms(), find_fused_heads();
+  if (plan.max_tokens == 1 && !state.f32) find_joined_norms();
+  if (plan.max_tokens == 1) find_fused_heads();
   make_rope_tables();
   make_scratch();
 }
@@ -241,6 +242,7 @@ void Executor::one_token(const LinearStep& s, const LinearOp& base) {
 
 // The input in the forms that the parts read.
 void Executor::convert(const LinearStep& s, LinearOp& op) {
+  if (state_.f32) return;
   const int columns = p_.shape(s.x).size();
   bool floats = false, codes = false;
   for (const LinearStep::Part& part : s.parts) {
@@ -269,14 +271,14 @@ void Executor::many_tokens(const LinearStep& s, LinearOp op) {
 
 void Executor::operator()(const LinearStep& s, const Step& step, const Call& c) {
   LinearOp op{};
-  op.n = step.wanted ? c.wanted : c.n, op.rounding = rounding_code(s.rounding);
+  op.n = step.wanted ? c.wanted : c.n, op.rounding = state_.f32 ? kNoRounding : rounding_code(s.rounding);
   const auto norm = joined_.find(s.x);
   const Value x = norm == joined_.end() ? s.x : norm->second->x;
   op.x = at(x), op.x_stride = stride(x);
   if (norm != joined_.end()) op.norm = state_.weights.vector(norm->second->norm), op.eps = norm->second->eps;
   op.residual = at(s.residual), op.residual_stride = stride(s.residual);
   // One token of a larger plan takes the matrix-vector kernels too: rows of the arena are the same.
-  op.n == 1 ? one_token(s, op) : many_tokens(s, op);
+  op.n == 1 && !state_.f32 ? one_token(s, op) : many_tokens(s, op);
 }
 
 void Executor::make_part(const HeadsStep::Part& part, int layer, HeadsOp::Part& to) const {

@@ -19,7 +19,7 @@ struct SequenceState {
   Context* context;
   const Weights& weights;
   int64_t n_ctx;
-  bool kv_f32;
+  bool kv_f32, f32;
   struct Layer {
     DeviceBuffer k, v;  // [n_ctx][heads][dim]
   };

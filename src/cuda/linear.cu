@@ -116,15 +116,25 @@ struct Work {
 
   __device__ int unit(int base, int j) const { return base + warp * 2 * J + 2 * j + half; }
 
-  __device__ void load(int group, int base, int j) {
-    const int u = unit(base, j);
-    if (group >= groups || u >= units) return;
+  // Where the warp's next units lie.
+  struct Next {
+    Group at;
+    int64_t first;
+    int left;  // units from the first of the half warp to the row's end
+  };
+  __device__ Next next_at(int group, int base) const {
+    const int u = unit(base, 0);
+    if (group >= groups) return {{0, 0}, 0, 0};
     const Group at = group_of<R>(op, group);
+    return {at, U::index(op.w[at.part], at.row + row, u), units - u};
+  }
+  __device__ void load(const Next& next, int base, int j) {
+    if (2 * j >= next.left) return;
 #pragma unroll
     for (int r = 0; r < R; ++r) {
-      const Matrix& m = op.w[R == 2 ? r : at.part];
-      w[r][j].load_codes(m, at.row + row, u);
-      if (j == 0) w[r][0].load_super(m, at.row + row, u);
+      const Matrix& m = op.w[R == 2 ? r : next.at.part];
+      w[r][j].load_codes(m, next.first + 2 * j * kRowGroup);
+      if (j == 0) w[r][0].load_super(m, next.at.row + row, unit(base, 0));
     }
   }
   __device__ void multiply(const Activation& a, int base, int j, float2* pairs) {
@@ -159,8 +169,9 @@ __global__ __launch_bounds__(kThreads, 2) void codes_kernel(const __grid_constan
   const Layout layout(columns, W::kPairsBytes, op.norm != nullptr, kWide);
   W work{op, groups, columns / 32, int(threadIdx.x) / 32, lane / kRowGroup, lane % kRowGroup, {}};
   let_successor_start();
+  const auto first = work.next_at(int(blockIdx.x), 0);
 #pragma unroll
-  for (int j = 0; j < J; ++j) work.load(int(blockIdx.x), 0, j);
+  for (int j = 0; j < J; ++j) work.load(first, 0, j);
   wait_for_predecessor();
   const Activation a = prepare<kWide>(op, layout, shared, parts);
   float2* pairs = reinterpret_cast<float2*>(shared);
@@ -169,7 +180,8 @@ __global__ __launch_bounds__(kThreads, 2) void codes_kernel(const __grid_constan
     float sum = 0;
     for (int base = 0; base < work.units; base += W::kSpan) {
       const bool last = base + W::kSpan >= work.units;
-      const int next = last ? group + int(gridDim.x) : group, next_base = last ? 0 : base + W::kSpan;
+      const int next_base = last ? 0 : base + W::kSpan;
+      const auto next = work.next_at(last ? group + int(gridDim.x) : group, next_base);
 #pragma unroll
       for (int j = J - 1; j >= 0; --j) {  // the first, whose superblock's scales all need, last
         work.multiply(a, base, j, pairs);
@@ -198,6 +210,7 @@ const char* run(Context* c, const LinearOp& op) {
 }  // namespace
 
 const char* linear(Context* c, const LinearOp& op) {
+  if (op.rounding == kNoRounding) return f32_gemm(c, op);
   const bool codes = quantised(op.w[0].format);
   if (!codes) return op.n > 1 ? float_gemm(c, op) : float_linear(c, op);
   if (op.n > 1) return code_gemm(c, op);

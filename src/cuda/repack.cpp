@@ -211,7 +211,8 @@ void repack(const WeightRef& w, int64_t first, int64_t rows, uint8_t* q, uint8_t
   const Planes p = planes(*matrix_format(w.format), w.columns);
   if (p.h > 0) std::memset(h, 0, size_t(p.h * ((rows + kG - 1) / kG * kG)));
   const bool floats = p.s == 0;
-  const int64_t k = p.d > 0 ? 2 : 0, scale = w.format == Format::Q4_K || w.format == Format::Q5_K ? 16 : p.s * 32 / w.columns;
+  const int64_t k = p.d > 0 ? 2 : 0,
+                scale = w.format == Format::Q4_K || w.format == Format::Q5_K ? 16 : p.s * 32 / w.columns;
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t group = floats ? r : r / kG * kG, in = floats ? 0 : r % kG;
     repack_row(w.format, w.data + (first + r) * row_bytes(w.format, w.columns), w.columns,

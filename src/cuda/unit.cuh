@@ -40,9 +40,14 @@ struct Unit {
     load_super(m, row, u);
   }
 
-  __device__ void load_codes(const Matrix& m, int row, int u) {
+  /// Number of unit u of a row in its planes; that of unit u + 1 is kRowGroup more.
+  __device__ static int64_t index(const Matrix& m, int row, int u) {
     const int units = m.columns / kWeights;
-    const int64_t i = kWeights == 32 ? (int64_t(row / kRowGroup) * units + u) * kRowGroup + row % kRowGroup : int64_t(row) * units + u;
+    return kWeights == 32 ? (int64_t(row / kRowGroup) * units + u) * kRowGroup + row % kRowGroup : int64_t(row) * units + u;
+  }
+
+  __device__ void load_codes(const Matrix& m, int row, int u) { load_codes(m, index(m, row, u)); }
+  __device__ void load_codes(const Matrix& m, int64_t i) {
     if constexpr (F == kQ8_0) {
       q = stream16(m.q + i * 32), q2 = stream16(m.q + i * 32 + 16);
     } else {

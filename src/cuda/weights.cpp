@@ -89,7 +89,8 @@ Weights::Weights(const Program& program, const Api& api, Context* context, Pool&
 void Weights::upload_matrix(const WeightRef& ref, const Matrix& to, Pool& pool) {
   constexpr int64_t kRowsPerUnit = 64;
   const Planes p = planes(MatrixFormat(to.format), ref.columns);
-  const int64_t most = std::max<int64_t>(kRowsPerUnit, (int64_t(1) << 26) / p.sum() / kRowsPerUnit * kRowsPerUnit);
+  const int64_t most =
+      std::max<int64_t>(kRowsPerUnit, (int64_t(1) << 26) / p.sum() / kRowsPerUnit * kRowsPerUnit);
   std::vector<uint8_t> staging(size_t(std::min(most, whole_groups(ref.rows)) * p.sum()));
   for (int64_t first = 0; first < ref.rows; first += most) {
     const int64_t rows = std::min(most, ref.rows - first);

@@ -1,4 +1,5 @@
-// The CUDA backend against the CPU's: the same bits, always with the kernels on a processor, and on the device where there is one.
+// The CUDA backend against the CPU's: the same bits, always with the kernels on a processor, and on the
+// device where there is one.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -30,12 +31,18 @@ class CudaBits : public testing::TestWithParam<bool> {
 
   // Logits after n tokens, fed in pieces of that many.
   std::vector<float> on_cuda(const Program& p, Rounding rounding, KvType kv, int n, int piece) {
-    CudaSequence s(p, pool_, CudaOptions{.n_ctx = n + 1, .max_tokens = std::max(piece, 2), .kv_f32 = kv == KvType::f32,
-                                         .rounding = rounding, .api = api_}, [](double) {});
+    CudaSequence s(p, pool_,
+                   CudaOptions{.n_ctx = n + 1,
+                               .max_tokens = std::max(piece, 2),
+                               .kv_f32 = kv == KvType::f32,
+                               .rounding = rounding,
+                               .api = api_},
+                   [](double) {});
     const std::vector<int> all = tokens(n);
     std::vector<float> out;
     for (int t = 0; t < n; t += piece) {
-      const auto row = s.decode(std::span(all).subspan(size_t(t), size_t(std::min(piece, n - t))), t, t + piece >= n);
+      const auto row =
+          s.decode(std::span(all).subspan(size_t(t), size_t(std::min(piece, n - t))), t, t + piece >= n);
       out.assign(row.begin(), row.end());
     }
     return out;
@@ -85,7 +92,12 @@ TEST_P(CudaBits, TokenByTokenAndAsAPromptLogitsAreTheCpusInEveryFormatAndRoundin
 }
 
 TEST_P(CudaBits, HeadNormsPostNormsWindowsAndOddGroupsGiveTheCpusBits) {
-  const TestModel model(Format::Q5_0, {.n_embd = 192, .n_head = 6, .head_dim = 32, .n_ff = 320, .n_layer = 3, .head_norms = true,
+  const TestModel model(Format::Q5_0, {.n_embd = 192,
+                                       .n_head = 6,
+                                       .head_dim = 32,
+                                       .n_ff = 320,
+                                       .n_layer = 3,
+                                       .head_norms = true,
                                        .post_norms = true});
   const Program p = model.program();
   for (KvType kv : {KvType::f16, KvType::f32}) {
@@ -96,7 +108,8 @@ TEST_P(CudaBits, HeadNormsPostNormsWindowsAndOddGroupsGiveTheCpusBits) {
 }
 
 TEST_P(CudaBits, AcrossSeveralChunksOfKeysLogitsAreTheCpus) {
-  const TestModel model(Format::Q8_0, {.n_embd = 64, .n_head = 2, .n_head_kv = 1, .head_dim = 32, .n_ff = 64, .n_layer = 2});
+  const TestModel model(
+      Format::Q8_0, {.n_embd = 64, .n_head = 2, .n_head_kv = 1, .head_dim = 32, .n_ff = 64, .n_layer = 2});
   const Program p = model.program();
   const std::vector<float> want = on_cpu(p, Rounding::refined, KvType::f16, 530);
   expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 530), want, "at once");
