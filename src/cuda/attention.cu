@@ -136,6 +136,25 @@ struct Outputs {
       }
     }
   }
+
+  /// To the output, or, if there are more, to the partial results of `chunk`.
+  __device__ void write(const AttentionOp& op, int t, int head, int chunk, const float* largest, const float* sum) const {
+    if (slot >= slots) return;
+#pragma unroll
+    for (int i = 0; i < kHeads; ++i) {
+      const int h = slot + i * slots, d = 2 * pair;
+      if (h >= G) continue;
+      if (chunk < 0) {
+        const float inverse = 1.0f / sum[h];
+        float* to = op.out + t * op.out_stride + (head + h) * op.dim + d;
+        to[0] = o[i].x * inverse, to[1] = o[i].y * inverse;
+        continue;
+      }
+      float* part = op.partial + ((int64_t(t) * op.heads + head + h) * op.chunks + chunk) * (op.dim + 2);
+      part[d] = o[i].x, part[d + 1] = o[i].y;
+      if (d == 0) part[op.dim] = largest[h], part[op.dim + 1] = sum[h];
+    }
+  }
 };
 
 /// The query heads from `head` on, and in the block of the token's own key that key and value, into shared memory.
@@ -242,22 +261,7 @@ __global__ __launch_bounds__(kChunk) void attention_kernel(const __grid_constant
     __syncthreads();
     out.weigh(tile, scores, op.dim, base, base, min(base + keys, last));
   }
-  if (out.slot < out.slots) {
-#pragma unroll
-    for (int i = 0; i < Outputs<G>::kHeads; ++i) {
-      const int h = out.slot + i * out.slots, d = 2 * out.pair;
-      if (h >= G) continue;
-      if (first_chunk == last_chunk) {
-        const float inverse = 1.0f / sum[h];
-        float* to = op.out + t * op.out_stride + (head + h) * op.dim + d;
-        to[0] = out.o[i].x * inverse, to[1] = out.o[i].y * inverse;
-        continue;
-      }
-      float* part = op.partial + ((int64_t(t) * op.heads + head + h) * op.chunks + chunk) * (op.dim + 2);
-      part[d] = out.o[i].x, part[d + 1] = out.o[i].y;
-      if (d == 0) part[op.dim] = largest[h], part[op.dim + 1] = sum[h];
-    }
-  }
+  out.write(op, t, head, first_chunk == last_chunk ? -1 : chunk, largest, sum);
   if (first_chunk == last_chunk || !arrived_last(op, t, last_chunk - first_chunk)) return;
   merge(op, t, head, G, first_chunk, last_chunk);
 }

@@ -146,6 +146,21 @@ __device__ void weigh(const float* scores, const float* v, float acc[4][J][4]) {
   }
 }
 
+/// The thread's part of a chunk to that of the chunks before it.
+template <int J>
+__device__ void join(const RowState& state, int row, const float chunk[4][J][4], float o[4][J][4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float old = state.old[row + i], now = state.now[row + i];
+#pragma unroll
+    for (int e = 0; e < 4 * J; ++e) {
+      const float x = chunk[i][e / 4][e % 4];
+      float& to = o[i][e / 4][e % 4];
+      to = old == 0.0f && now == 1.0f ? x : fmaf(x, now, to * old);
+    }
+  }
+}
+
 /// The query rows of the block, [dim][kPitch].
 __device__ void load_queries(const AttentionOp& op, int group, int first_row, int kv_head, float* to) {
   for (int i = int(threadIdx.x); i < kRows * op.dim / 8; i += kBlock) {
@@ -194,15 +209,7 @@ __global__ __launch_bounds__(kBlock, 1) void prompt_attention_kernel(const __gri
       __syncthreads();
       weigh<J>(scores + key, tile, chunk);
     }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float old = state.old[row + i], now = state.now[row + i];
-#pragma unroll
-      for (int e = 0; e < 4 * J; ++e) {
-        float& to = o[i][e / 4][e % 4];
-        to = old == 0.0f && now == 1.0f ? chunk[i][e / 4][e % 4] : fmaf(chunk[i][e / 4][e % 4], now, to * old);
-      }
-    }
+    join<J>(state, row, chunk, o);
   }
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
