@@ -6,7 +6,7 @@
 
 namespace plumb::cuda {
 
-/// e^x for x <= 0; 0 below -86.
+/// e^x for x <= 0; 0 below -86. NaN stays NaN, which the bits of the device's own would not.
 __device__ inline float exp_negative(float x) {
   constexpr float kMagic = 0x1.8p23f;
   const float t = fmaf(x, 0x1.715476p0f, kMagic), n = t - kMagic;
@@ -14,7 +14,7 @@ __device__ inline float exp_negative(float x) {
   float p = fmaf(1 / 720.0f, r, 1 / 120.0f);
   p = fmaf(p, r, 1 / 24.0f), p = fmaf(p, r, 1 / 6.0f), p = fmaf(p, r, 0.5f), p = fmaf(p, r, 1.0f), p = fmaf(p, r, 1.0f);
   const float y = __uint_as_float(__float_as_uint(p) + (__float_as_uint(t) << 23));
-  return x < -86.0f ? 0.0f : y;
+  return x >= -86.0f ? y : x < -86.0f ? 0.0f : x;
 }
 
 __device__ inline float sigmoid(float x) {
