@@ -58,9 +58,9 @@ KvType kv_type(const std::string& name, const char* key) {
 }
 
 void use_cuda(const ModelFlags& flags, RunnerOptions& o) {
-  if (flags.arith != "fast") {
+  if (flags.arith != "fast" && flags.arith != "f32") {
     throw Error({.code = "usage.arith",
-                 .expected = "fast, the arithmetic of the cuda backend",
+                 .expected = "fast or f32, the arithmetics of the cuda backend",
                  .found = flags.arith,
                  .where = {.key = "--arith"}});
   }
@@ -125,9 +125,9 @@ void ModelFlags::add_backend(CLI::App* c) {
 
 void ModelFlags::add_cpu(CLI::App* c) {
   flag(c, "--isa", isa, "Instruction set: scalar, avx2, avx512; also PLUMB_ISA");
-  flag(c, "--act", act, "Rounding of activations on the CPU: 8 bits, 8 refined, 16")
-      ->check(CLI::IsMember({"8", "8r", "16"}))
-      ->capture_default_str();
+  flag(c, "--act", act,
+       "Rounding of activations: 8 bits, 8 refined (8r, the CPU's default), 16 (the default of cuda)")
+      ->check(CLI::IsMember({"8", "8r", "16"}));
 }
 
 void ModelFlags::add(CLI::App* c) {
@@ -143,8 +143,9 @@ void ModelFlags::add(CLI::App* c) {
       ->capture_default_str();
   flag(c, "--cache-type-v", cache_type_v, "Type of cached values: f32, f16, bf16, q8_0 (-ctv)")
       ->capture_default_str();
-  flag(c, "--arith", arith, "fast, or the reference in ref32 or ref64")
-      ->check(CLI::IsMember({"fast", "ref32", "ref64"}))
+  flag(c, "--arith", arith,
+       "fast, or the reference in ref32 or ref64; with --backend cuda also f32: weights decoded, all in f32")
+      ->check(CLI::IsMember({"fast", "f32", "ref32", "ref64"}))
       ->capture_default_str();
   add_backend(c);
   add_cpu(c);
@@ -207,12 +208,21 @@ ModelOptions ModelFlags::options(Progress progress) const {
 
 RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
   RunnerOptions o;
-  o.arith = arith == "ref64" ? Arith::ref64 : arith == "ref32" ? Arith::ref32 : Arith::fast;
+  o.arith = arith == "ref64"   ? Arith::ref64
+            : arith == "ref32" ? Arith::ref32
+            : arith == "f32"   ? Arith::f32
+                               : Arith::fast;
   o.n_ctx = ctx_size;
   if (backend == "cuda" && n_gpu_layers != 0) use_cuda(*this, o);
   o.n_ubatch = ubatch_size;
   o.kv = {kv_type(cache_type_k, "--cache-type-k"), kv_type(cache_type_v, "--cache-type-v")};
   const bool on_cuda = backend == "cuda" && n_gpu_layers != 0;
+  if (o.arith == Arith::f32 && !on_cuda) {
+    throw Error({.code = "usage.arith",
+                 .expected = "--backend cuda with f32; on the CPU ref32 is the arithmetic in f32",
+                 .found = arith,
+                 .where = {.key = "--arith"}});
+  }
   if (on_cuda && (o.kv.v != o.kv.k || (o.kv.k != KvType::f16 && o.kv.k != KvType::f32))) {
     throw Error({.code = "usage.value",
                  .expected = "f16 or f32 for keys and values alike, with --backend cuda",
@@ -227,7 +237,8 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
                  .found = fmt::format("--arith {} --backend {}", arith, backend),
                  .where = {.key = "--spec"}});
   }
-  o.rounding = act == "16" ? Rounding::int16 : act == "8" ? Rounding::int8 : Rounding::refined;
+  const bool wide = act == "16" || (act.empty() && on_cuda);
+  o.rounding = wide ? Rounding::int16 : act == "8" ? Rounding::int8 : Rounding::refined;
   o.cancel = cancel;
   return o;
 }

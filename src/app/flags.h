@@ -38,7 +38,7 @@ struct ModelFlags {
   std::string models_dir;
   std::string isa;
   std::string arith = "fast";
-  std::string act = "8r";
+  std::string act;  // empty: what the backend does best
   std::string backend = "cpu";
   int n_gpu_layers = -1;
   int device = 0;

@@ -7,10 +7,12 @@
 
 namespace plumb::cuda {
 
-constexpr int kApiVersion = 2;
+constexpr int kApiVersion = 3;
 
 // Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
-// scales them.
+// scales them. Units of kRowGroup rows lie side by side, [rows / 16][units][16], and so do superblocks'
+// scales; rows of floats are whole.
+constexpr int kRowGroup = 16;
 enum MatrixFormat : int {
   kF32,
   kF16,
@@ -63,14 +65,34 @@ struct RowOp {
   int n, heads, dim;
 };
 
-/// Up to three matrices of one format and one input. One token: the norm before them, if any, is computed
-/// here, and gate and up give act(gate) * up. More tokens: tensor cores on x16 [n, columns] and its scales
-/// [n]; matrices have no norm and no glu.
+/// Activations of n tokens as integers (docs/numerics.md): codes, or their two planes, [n][columns]; scales
+/// [n][columns / 32] of (s, s times the sum of the codes); what is refined [n][columns / 128, rounded up].
+struct Codes {
+  uint8_t *high, *low;
+  float* scales;
+  void* refined;
+};
+constexpr int kRefinedBytes = 16;
+
+/// Rounds rows; rounding: 0 to 8 bits, 1 to 8 bits refined, 2 to 16 bits.
+constexpr int kNoRounding = 3;  // of a LinearOp: all in f32, from x, which has no norm
+struct RoundOp {
+  const float* x;
+  int64_t x_stride;
+  Codes codes;
+  int n, columns, rounding;
+};
+
+/// Up to three matrices of one format and one input. One token: x is normalised, if there is a norm, and
+/// rounded here, and gate and up give act(gate) * up. More tokens: on tensor cores, quantised weights times
+/// `codes`, others times x16 and its scales [n]; matrices have no norm and no glu.
 struct LinearOp {
   const float* x;
   int64_t x_stride;
   const uint16_t* x16;
   const float* x16_scale;
+  Codes codes;
+  int rounding;
   const float* norm;
   float eps;
   int n, parts, glu;  // glu: 0 none, 1 silu, 2 gelu
@@ -110,10 +132,10 @@ struct HeadsOp {
   int parts, cache_f32, n;
 };
 
-/// Attention in chunks of kAttentionChunk keys at absolute positions, merged in ascending order by the last
-/// block to arrive. With `fused` (one token only) q, k and v are first made from heads[0..2] as HeadsOp makes
-/// them, and only the token's own key and value are written during the call.
-constexpr int kAttentionChunk = 64;
+/// Attention in chunks of kAttentionChunk keys at absolute positions, joined in ascending order; of one token
+/// by the last block to arrive. With `fused` (one token only) q, k and v are first made from heads[0..2] as
+/// HeadsOp makes them, and only the token's own key and value are written during the call.
+constexpr int kAttentionChunk = 256;
 struct AttentionOp {
   const float* q;
   int64_t q_stride;
@@ -121,18 +143,13 @@ struct AttentionOp {
   const int* positions;
   float* out;
   int64_t out_stride;
-  float* partial;     // [n][heads][chunks][dim + 2]
-  unsigned* counter;  // [n][kv_heads], zero before and after
+  float* partial;     // [heads][chunks][dim + 2], of one token
+  unsigned* counter;  // [heads], zero before and after, of one token
   float scale;
   int cache_f32, window, heads, kv_heads, dim, n, chunks;
   int fused = 0;
   HeadsOp::Part part[3] = {};
 };
-
-/// Whether attention of more than one token runs on tensor cores, which need neither partial nor counter.
-constexpr bool on_tensor_cores(int dim, bool cache_f32) {
-  return !cache_f32 && (dim == 32 || dim == 64 || dim == 96 || dim == 128 || dim == 256);
-}
 
 struct GluOp {
   const float *gate, *up;
@@ -166,6 +183,7 @@ struct Api {
   const char* (*row)(Context*, const RowOp&);
   const char* (*linear)(Context*, const LinearOp&);
   const char* (*half)(Context*, const HalfOp&);
+  const char* (*round)(Context*, const RoundOp&);
   const char* (*heads)(Context*, const HeadsOp&);
   const char* (*attention)(Context*, const AttentionOp&);
   const char* (*glu)(Context*, const GluOp&);

@@ -1,17 +1,18 @@
 // Attention of the query heads of one kv head over one chunk of keys, a block each; the last block of a token to finish
-// merges the chunks in ascending order. Masked keys are skipped by position. Chunks lie at absolute positions, so the sums do
-// not depend on how a prompt was split.
+// merges the chunks in ascending order. Chunks, chains and trees are the CPU's (docs/numerics.md), and so are the bits. Masked
+// keys are skipped by position.
 #include <cuda_fp16.h>
 
-#include "cuda/device.cuh"
 #include "cuda/heads.cuh"
+#include "cuda/tensor.cuh"
 
 namespace plumb::cuda {
 namespace {
 
-constexpr int kChunk = kAttentionChunk, kWarps = 8, kBatch = 4;
+constexpr int kChunk = kAttentionChunk, kWarps = kChunk / 32;  // a thread takes a key
+constexpr int kTileBytes = 64 << 10;                           // of values in shared memory
 
-/// Eight elements of a key or a value.
+/// Eight elements of a key.
 template <class T>
 struct Piece {
   uint4 raw[sizeof(T) / 2];
@@ -30,91 +31,131 @@ struct Piece {
   }
 };
 
-__device__ int group_lanes(int dim) {  // lanes that share a key: a power of two, 8 elements each
-  int lanes = 1;
-  while (lanes * 8 < dim) lanes *= 2;
-  return lanes;
-}
+__device__ inline float2 two(const float* p) { return *reinterpret_cast<const float2*>(p); }
+__device__ inline float2 two(const __half* p) { return __half22float2(*reinterpret_cast<const __half2*>(p)); }
 
 /// What a block sees: keys first <= key < last of its chunk; `self` is the token's own where it stands in shared memory.
 struct Keys {
-  int first, last, self, lanes, sub, slot, stride;
-  bool mine;
+  int first, last, self;
+  int64_t pitch;
 };
 
-/// kBatch keys of this thread from `base` on.
+// Keys of a thread that are read at once.
 template <class T>
-__device__ void load(const Keys& at, const T* from, int64_t pitch, int base, Piece<T>* piece) {
-#pragma unroll
-  for (int b = 0; b < kBatch; ++b) {
-    const int key = base + b * at.stride + at.slot;
-    if (at.mine && key >= at.first && key < at.last && key != at.self) piece[b].load(from + key * pitch + at.sub * 8);
-  }
-}
+constexpr int kPieces = 16 / sizeof(T);
 
 template <class T>
-__device__ void load_self(const Keys& at, const T* self, int base, Piece<T>* piece) {
+__device__ void load_key(const Keys& at, const T* k, int dim, int base, Piece<T>* piece) {
+  const int key = int(threadIdx.x);
+  if (key < at.first || key >= at.last || key == at.self) return;
 #pragma unroll
-  for (int b = 0; b < kBatch; ++b) {
-    if (at.mine && base + b * at.stride + at.slot == at.self) piece[b].copy(self + at.sub * 8);
+  for (int i = 0; i < kPieces<T>; ++i) {
+    if (base + 8 * i < dim) piece[i].load(k + key * at.pitch + base + 8 * i);
   }
 }
 
-/// scores[h][key] = scale q_h . k_key. Queries are read once for all keys of the batch.
+/// scores[h][key] = scale times the chain of fma over the head.
 template <class T, int G>
-__device__ void score(const AttentionOp& op, const Keys& at, const float* q, const Piece<T>* piece, int base, float* scores) {
+__device__ void score(const AttentionOp& op, const Keys& at, const T* k, const T* self, const float* q, Piece<T>* piece, float* scores) {
+  const int key = int(threadIdx.x);
+  if (key < at.first || key >= at.last) return;
+  float acc[G] = {};
+  for (int base = 0; base < op.dim; base += 8 * kPieces<T>) {
+    if (base > 0) load_key(at, k, op.dim, base, piece);
 #pragma unroll
-  for (int h = 0; h < G; ++h) {
-    float x[8] = {};
-    if (at.mine) {
-      const float4* from = reinterpret_cast<const float4*>(q + h * op.dim + at.sub * 8);
-      const float4 a = from[0], b = from[1];
-      x[0] = a.x, x[1] = a.y, x[2] = a.z, x[3] = a.w, x[4] = b.x, x[5] = b.y, x[6] = b.z, x[7] = b.w;
-    }
+    for (int i = 0; i < kPieces<T>; ++i) {
+      if (base + 8 * i >= op.dim) continue;
+      if (key == at.self) piece[i].copy(self + base + 8 * i);
 #pragma unroll
-    for (int b = 0; b < kBatch; ++b) {
-      const int key = base + b * at.stride + at.slot;
-      if (base + b * at.stride >= at.last) continue;  // the same for the whole block
-      const bool seen = at.mine && key >= at.first && key < at.last;
-      float dot = 0;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) dot = seen ? fmaf(x[i], piece[b].value(i), dot) : 0.0f;
-      for (int o = 1; o < at.lanes; o <<= 1) dot += __shfl_xor_sync(~0u, dot, o);
-      if (at.sub == 0 && seen) scores[h * kChunk + key] = dot * op.scale;
-    }
-  }
-}
-
-/// o[h] += e v over the thread's keys.
-template <class T, int G>
-__device__ void weigh(const Keys& at, const Piece<T>* piece, int base, const float* scores, float o[G][8]) {
-#pragma unroll
-  for (int b = 0; b < kBatch; ++b) {
-    const int key = base + b * at.stride + at.slot;
-    if (!at.mine || key < at.first || key >= at.last) continue;
-#pragma unroll
-    for (int h = 0; h < G; ++h) {
-      const float e = scores[h * kChunk + key];
-#pragma unroll
-      for (int i = 0; i < 8; ++i) o[h][i] = fmaf(e, piece[b].value(i), o[h][i]);
-    }
-  }
-}
-
-/// Sums over the keys of a warp in a fixed tree; warps [kWarps][G][dim].
-template <int G>
-__device__ void gather(const AttentionOp& op, const Keys& at, float o[G][8], float* warps) {
-#pragma unroll
-  for (int h = 0; h < G; ++h) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      for (int s = at.lanes; s < 32; s <<= 1) o[h][i] += __shfl_xor_sync(~0u, o[h][i], s);
-      if (threadIdx.x % 32 < unsigned(at.lanes) && at.mine) {
-        warps[(int(threadIdx.x) / 32 * G + h) * op.dim + at.sub * 8 + i] = o[h][i];
+      for (int h = 0; h < G; ++h) {
+        const float4* from = reinterpret_cast<const float4*>(q + h * op.dim + base + 8 * i);
+        const float4 a = from[0], b = from[1];
+        float s = acc[h];
+        s = fmaf(piece[i].value(0), a.x, s), s = fmaf(piece[i].value(1), a.y, s), s = fmaf(piece[i].value(2), a.z, s);
+        s = fmaf(piece[i].value(3), a.w, s), s = fmaf(piece[i].value(4), b.x, s), s = fmaf(piece[i].value(5), b.y, s);
+        s = fmaf(piece[i].value(6), b.z, s), acc[h] = fmaf(piece[i].value(7), b.w, s);
       }
     }
   }
+#pragma unroll
+  for (int h = 0; h < G; ++h) scores[h * kChunk + key] = acc[h] * op.scale;
 }
+
+/// Scores to weights, 0 where not seen, with the largest score and the sum of the weights of each head; a warp takes a head.
+template <int G>
+__device__ void soften(const Keys& at, float* scores, float* largest, float* sum) {
+  const int lane = int(threadIdx.x) % 32;
+  for (int h = int(threadIdx.x) / 32; h < G; h += kWarps) {
+    float* e = scores + h * kChunk;
+    float m = -INFINITY, s = 0;
+    for (int i = at.first + lane; i < at.last; i += 32) m = fmaxf(m, e[i]);
+    m = warp_max(m);
+    for (int i = lane; i < kChunk; i += 32) e[i] = i >= at.first && i < at.last ? exp_negative(e[i] - m) : 0.0f;
+    __syncwarp();
+    for (int i = lane % 16; i < kChunk; i += 16) s += e[i];  // 16 sums, twice
+    for (int o = 8; o; o >>= 1) s += __shfl_xor_sync(~0u, s, o);
+    if (lane == 0) largest[h] = m, sum[h] = s;
+  }
+}
+
+/// Values of the keys [from, from + count) into shared memory, zeros where not seen.
+template <class T>
+__device__ void load_values(const Keys& at, const T* v, int dim, int from, int count, T* tile) {
+  const int pieces = dim * int(sizeof(T)) / 16;
+  for (int i = int(threadIdx.x); i < count * pieces; i += kChunk) {
+    const int key = from + i / pieces, e = i % pieces * (16 / int(sizeof(T)));
+    if (key == at.self) continue;
+    const bool seen = key >= at.first && key < at.last;
+    copy16(tile + (key - from) * dim + e, seen ? v + key * at.pitch + e : v, seen);
+  }
+  commit_copies();
+}
+
+// A thread takes two dims of every so manieth head.
+template <int G>
+struct Outputs {
+  static constexpr int kHeads = (G + 1) / 2;
+  int pair, slot, slots;
+  float2 o[kHeads];
+  __device__ explicit Outputs(int dim) : pair(int(threadIdx.x) % (dim / 2)), slot(int(threadIdx.x) / (dim / 2)), slots(kChunk / (dim / 2)), o{} {}
+
+  /// o += e v over ascending keys [from, to), multiples of four.
+  template <class T>
+  __device__ void weigh(const T* tile, const float* scores, int dim, int base, int from, int to) {
+    if (slot >= slots) return;
+    for (int key = from; key < to; key += 4) {
+      const T* v = tile + (key - base) * dim + 2 * pair;
+      const float2 v0 = two(v), v1 = two(v + dim), v2 = two(v + 2 * dim), v3 = two(v + 3 * dim);
+#pragma unroll
+      for (int i = 0; i < kHeads; ++i) {
+        const int h = slot + i * slots;
+        if (h >= G) continue;
+        const float4 e = *reinterpret_cast<const float4*>(scores + h * kChunk + key);
+        o[i].x = fmaf(e.w, v3.x, fmaf(e.z, v2.x, fmaf(e.y, v1.x, fmaf(e.x, v0.x, o[i].x))));
+        o[i].y = fmaf(e.w, v3.y, fmaf(e.z, v2.y, fmaf(e.y, v1.y, fmaf(e.x, v0.y, o[i].y))));
+      }
+    }
+  }
+
+  /// To the output, or, if there are more, to the partial results of `chunk`.
+  __device__ void write(const AttentionOp& op, int t, int head, int chunk, const float* largest, const float* sum) const {
+    if (slot >= slots) return;
+#pragma unroll
+    for (int i = 0; i < kHeads; ++i) {
+      const int h = slot + i * slots, d = 2 * pair;
+      if (h >= G) continue;
+      if (chunk < 0) {
+        const float inverse = 1.0f / sum[h];
+        float* to = op.out + t * op.out_stride + (head + h) * op.dim + d;
+        to[0] = o[i].x * inverse, to[1] = o[i].y * inverse;
+        continue;
+      }
+      float* part = op.partial + ((int64_t(t) * op.heads + head + h) * op.chunks + chunk) * (op.dim + 2);
+      part[d] = o[i].x, part[d + 1] = o[i].y;
+      if (d == 0) part[op.dim] = largest[h], part[op.dim + 1] = sum[h];
+    }
+  }
+};
 
 /// The query heads from `head` on, and in the block of the token's own key that key and value, into shared memory.
 template <class T, int G>
@@ -135,10 +176,11 @@ __device__ void make_heads(const AttentionOp& op, const Keys& at, int head, int 
 }
 
 __device__ void merge(const AttentionOp& op, int t, int head, int group, int first_chunk, int last_chunk) {
-  for (int i = int(threadIdx.x); i < group * op.dim; i += kWarps * 32) {
+  for (int i = int(threadIdx.x); i < group * op.dim; i += kChunk) {
     const int h = head + i / op.dim, d = i % op.dim;
     const float* part = op.partial + (int64_t(t) * op.heads + h) * op.chunks * (op.dim + 2);
     float largest = 0, sum = 0, o = 0;
+#pragma unroll 4
     for (int c = first_chunk; c <= last_chunk; ++c) {
       const float* p = part + int64_t(c) * (op.dim + 2);
       const float m = __ldcg(p + op.dim), s = __ldcg(p + op.dim + 1), x = __ldcg(p + d);
@@ -146,24 +188,10 @@ __device__ void merge(const AttentionOp& op, int t, int head, int group, int fir
         largest = m, sum = s, o = x;
         continue;
       }
-      const float top = fmaxf(largest, m), old = expf(largest - top), now = expf(m - top);
+      const float top = largest > m ? largest : m, old = exp_negative(largest - top), now = exp_negative(m - top);
       largest = top, sum = fmaf(s, now, sum * old), o = fmaf(x, now, o * old);
     }
-    op.out[t * op.out_stride + h * op.dim + d] = o / sum;
-  }
-}
-
-/// Scores to weights, with the largest score and the sum of the weights of each head; a warp takes a head.
-template <int G>
-__device__ void soften(const Keys& at, float* scores, float* largest, float* sum) {
-  const int lane = int(threadIdx.x) % 32;
-  for (int h = int(threadIdx.x) / 32; h < G; h += kWarps) {
-    float m = -INFINITY, s = 0;
-    for (int i = at.first + lane; i < at.last; i += 32) m = fmaxf(m, scores[h * kChunk + i]);
-    m = warp_max(m);
-    for (int i = at.first + lane; i < at.last; i += 32) s += scores[h * kChunk + i] = expf(scores[h * kChunk + i] - m);
-    s = warp_sum(s);
-    if (lane == 0) largest[h] = m, sum[h] = s;
+    op.out[t * op.out_stride + h * op.dim + d] = o * (1.0f / sum);
   }
 }
 
@@ -180,63 +208,60 @@ __device__ bool arrived_last(const AttentionOp& op, int t, int others) {
   return is_last;
 }
 
+/// Keys of a tile of values: a multiple of four.
+template <class T>
+__host__ __device__ int tile_keys(int dim) {
+  const int most = kTileBytes / (dim * int(sizeof(T))) / 4 * 4;
+  return most < kChunk ? most : kChunk;
+}
+
 template <class T, int G>
-__global__ __launch_bounds__(kWarps * 32) void attention_kernel(const __grid_constant__ AttentionOp op, int group) {
-  PLUMB_SHARED(float, shared);  // own key and value [2][dim], q [G][dim], scores [G][kChunk], warps [8][G][dim]
+__global__ __launch_bounds__(kChunk) void attention_kernel(const __grid_constant__ AttentionOp op, int group) {
+  PLUMB_SHARED(float, shared);  // own key and value [2][dim], q [G][dim], scores [G][kChunk], a tile of values
   __shared__ float largest[G], sum[G];
   T* self = reinterpret_cast<T*>(shared);
-  float *q = shared + 2 * op.dim, *scores = q + G * op.dim, *warps = scores + G * kChunk;
+  float *q = shared + 2 * op.dim, *scores = q + G * op.dim;
+  T* tile = reinterpret_cast<T*>(scores + G * kChunk);
   const int per = group / G, kv_head = int(blockIdx.x) / per, head = kv_head * group + int(blockIdx.x) % per * G;
-  const int t = int(blockIdx.z), chunk = int(blockIdx.y);
+  const int t = int(blockIdx.z), chunk = int(blockIdx.y), keys = tile_keys<T>(op.dim);
   let_successor_start();
   if (!op.fused) wait_for_predecessor();  // else everything up to the next wait is older than the token
   const int pos = op.positions[t], from = op.window > 0 && pos >= op.window ? pos - op.window + 1 : 0;
   const int first_chunk = from / kChunk, last_chunk = pos / kChunk;
   if (chunk < first_chunk || chunk > last_chunk) return;
-  const int start = chunk * kChunk, lanes = group_lanes(op.dim), sub = int(threadIdx.x) % lanes;
+  const int start = chunk * kChunk;
   const Keys at{max(from - start, 0), min(pos + 1 - start, kChunk), op.fused && chunk == last_chunk ? pos - start : -1,
-                lanes, sub, int(threadIdx.x) / lanes, kWarps * 32 / lanes, sub * 8 < op.dim};
-  const int64_t pitch = int64_t(op.kv_heads) * op.dim, offset = (int64_t(start) * op.kv_heads + kv_head) * op.dim;
+                int64_t(op.kv_heads) * op.dim};
+  const int64_t offset = (int64_t(start) * op.kv_heads + kv_head) * op.dim;
   const T *k = static_cast<const T*>(op.k) + offset, *v = static_cast<const T*>(op.v) + offset;
-  const int batch = kBatch * at.stride;
-  Piece<T> keys[kBatch], values[kBatch];
-  load(at, k, pitch, 0, keys);
-  load(at, v, pitch, 0, values);
+  const int first = at.first / 4 * 4, last = (at.last + 3) / 4 * 4;
+  Piece<T> piece[kPieces<T>];
+  load_key(at, k, op.dim, 0, piece);
+  load_values(at, v, op.dim, first, min(keys, last - first), tile);
   if (op.fused) {
     wait_for_predecessor();
     make_heads<T, G>(op, at, head, kv_head, int(blockIdx.x) % per == 0, pos, q, self);
   } else {
-    for (int i = int(threadIdx.x); i < G * op.dim; i += kWarps * 32) q[i] = __ldcg(op.q + t * op.q_stride + head * op.dim + i);
+    for (int i = int(threadIdx.x); i < G * op.dim; i += kChunk) q[i] = __ldcg(op.q + t * op.q_stride + head * op.dim + i);
   }
   __syncthreads();
-  for (int base = 0; base < at.last; base += batch) {
-    if (base > 0) load(at, k, pitch, base, keys);
-    load_self(at, self, base, keys);
-    score<T, G>(op, at, q, keys, base, scores);
-  }
+  score<T, G>(op, at, k, self, q, piece, scores);
   __syncthreads();
   soften<G>(at, scores, largest, sum);
-  __syncthreads();
-  float o[G][8] = {};
-  for (int base = 0; base < at.last; base += batch) {
-    if (base > 0) load(at, v, pitch, base, values);
-    load_self(at, self + op.dim, base, values);
-    weigh<T, G>(at, values, base, scores, o);
-  }
-  gather<G>(op, at, o, warps);
-  __syncthreads();
-  for (int i = int(threadIdx.x); i < G * op.dim; i += kWarps * 32) {
-    float total = 0;
-    for (int w = 0; w < kWarps; ++w) total += warps[w * G * op.dim + i];
-    const int h = i / op.dim;
-    if (first_chunk == last_chunk) {
-      op.out[t * op.out_stride + head * op.dim + i] = total / sum[h];
-      continue;
+  Outputs<G> out(op.dim);
+  for (int base = first; base < last; base += keys) {
+    if (base > first) {
+      __syncthreads();
+      load_values(at, v, op.dim, base, min(keys, last - base), tile);
     }
-    float* part = op.partial + ((int64_t(t) * op.heads + head + h) * op.chunks + chunk) * (op.dim + 2);
-    part[i % op.dim] = total;
-    if (i % op.dim == 0) part[op.dim] = largest[h], part[op.dim + 1] = sum[h];
+    for (int i = int(threadIdx.x); i < op.dim && at.self >= base && at.self < base + keys; i += kChunk) {
+      tile[(at.self - base) * op.dim + i] = self[op.dim + i];
+    }
+    wait_for_copies();
+    __syncthreads();
+    out.weigh(tile, scores, op.dim, base, base, min(base + keys, last));
   }
+  out.write(op, t, head, first_chunk == last_chunk ? -1 : chunk, largest, sum);
   if (first_chunk == last_chunk || !arrived_last(op, t, last_chunk - first_chunk)) return;
   merge(op, t, head, G, first_chunk, last_chunk);
 }
@@ -245,8 +270,8 @@ template <class T, int G>
 const char* run(Context* c, const AttentionOp& op) {
   const int group = op.heads / op.kv_heads;
   const dim3 grid(unsigned(op.heads / G), unsigned(op.chunks), unsigned(op.n));
-  const int shared = (2 * op.dim + G * op.dim + G * kChunk + kWarps * G * op.dim) * 4;
-  return launch(c, attention_kernel<T, G>, grid, kWarps * 32, shared, op, group);
+  const int shared = (2 * op.dim + G * op.dim + G * kChunk) * 4 + tile_keys<T>(op.dim) * op.dim * int(sizeof(T));
+  return launch(c, attention_kernel<T, G>, grid, kChunk, shared, op, group);
 }
 
 template <class T>
@@ -271,7 +296,7 @@ const char* by_group(Context* c, const AttentionOp& op) {
 }  // namespace
 
 const char* attention(Context* c, const AttentionOp& op) {
-  if (op.n > 1 && on_tensor_cores(op.dim, op.cache_f32)) return prompt_attention(c, op);
+  if (op.n > 1) return prompt_attention(c, op);
   return op.cache_f32 ? by_group<float>(c, op) : by_group<__half>(c, op);
 }
 

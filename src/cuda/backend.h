@@ -23,6 +23,8 @@ struct CudaOptions {
   int64_t n_ctx = 1;
   int max_tokens = 1;  // per call
   bool kv_f32 = false;
+  bool f32 = false;  // no rounding of activations: products in f32, in one chain per output
+  Rounding rounding = Rounding::refined;
   bool fuse = true;
   const cuda::Api* api = nullptr;  // null: the library found at run time
 };

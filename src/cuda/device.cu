@@ -78,7 +78,7 @@ void drop(Context*, Graph* g) {
 }
 
 constexpr Api kApi = {kApiVersion, count, open, close, allocate, release, allocate_host, release_host, upload, download, zero, embed, row,
-                      linear, to_half, heads, attention, glu, begin, end, run, drop};
+                      linear, to_half, round_rows, heads, attention, glu, begin, end, run, drop};
 
 }  // namespace
 }  // namespace plumb::cuda

@@ -56,35 +56,16 @@ __device__ inline float warp_max(float v) {
   return v;
 }
 
-/// The same sum in every thread of a block of kThreads; `scratch` [16], free again at the next barrier of the caller.
-__device__ inline float block_sum(float v, float* scratch) {
-  v = warp_sum(v);
-  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = v;
-  __syncthreads();
-  return warp_sum(threadIdx.x % 32 < kThreads / 32 ? scratch[threadIdx.x % 32] : 0.0f);
-}
-
-/// Sum of squares of a row of n (a multiple of 4) by a block of kThreads.
-__device__ inline float row_squares(const float* x, int n, float scale, float* scratch) {
-  float ss = 0;
-  for (int i = int(threadIdx.x) * 4; i < n; i += kThreads * 4) {
-    const float4 v = __ldcg(reinterpret_cast<const float4*>(x + i));
-    const float a = v.x * scale, b = v.y * scale, c = v.z * scale, d = v.w * scale;
-    ss = fmaf(a, a, ss), ss = fmaf(b, b, ss), ss = fmaf(c, c, ss), ss = fmaf(d, d, ss);
-  }
-  return block_sum(ss, scratch);
-}
-
-__device__ inline float activate(int act, float x) {
-  if (act == 1) return x / (1.0f + expf(-x));
-  return x * 0.5f * (1.0f + tanhf(0.797884583f * (x + 0.044715f * x * x * x)));
-}
 #endif
 
 const char* embed(Context*, const EmbedOp&);
 const char* row(Context*, const RowOp&);
 const char* linear(Context*, const LinearOp&);
-const char* gemm(Context*, const LinearOp&);
+const char* float_linear(Context*, const LinearOp&);
+const char* float_gemm(Context*, const LinearOp&);
+const char* f32_gemm(Context*, const LinearOp&);
+const char* code_gemm(Context*, const LinearOp&);
+const char* round_rows(Context*, const RoundOp&);
 const char* to_half(Context*, const HalfOp&);
 const char* heads(Context*, const HeadsOp&);
 const char* attention(Context*, const AttentionOp&);

@@ -13,9 +13,23 @@
 namespace plumb::cuda {
 namespace {
 
-constexpr int64_t kPartialBytes = int64_t(256) << 20;  // at most, of attention's chunks, beyond one token
-
 int act_code(Act act) { return act == Act::silu ? 1 : 2; }
+int rounding_code(Rounding r) { return r == Rounding::int8 ? 0 : r == Rounding::refined ? 1 : 2; }
+
+bool float_format(int format) { return format == kF32 || format == kF16 || format == kBF16; }
+
+// Of n rows of codes, in one buffer.
+int64_t codes_bytes(int64_t n, int64_t columns) {
+  return n * (2 * columns + columns / 32 * 8 + (columns + 127) / 128 * kRefinedBytes);
+}
+Codes codes_at(uint8_t* memory, int64_t n, int64_t columns) {
+  Codes c{};
+  c.refined = memory, memory += n * ((columns + 127) / 128) * kRefinedBytes;
+  c.high = memory, memory += n * columns;
+  c.low = memory, memory += n * columns;
+  c.scales = reinterpret_cast<float*>(memory);
+  return c;
+}
 
 }  // namespace
 
@@ -23,7 +37,8 @@ Executor::Executor(const Plan& plan, const SequenceState& state)
     : plan_(plan), p_(*plan.program), state_(state), api_(state.api) {
   arena_ = DeviceBuffer(api_, state.context, plan.arena_bytes, "activations");
   ids_ = DeviceBuffer(api_, state.context, 12 * int64_t(plan.max_tokens), "token ids");
-  if (plan.max_tokens == 1) find_joined_norms(), find_fused_heads();
+  if (plan.max_tokens == 1 && !state.f32) find_joined_norms();
+  if (plan.max_tokens == 1) find_fused_heads();
   make_rope_tables();
   make_scratch();
 }
@@ -104,12 +119,6 @@ void Executor::make_rope_tables() {
   }
 }
 
-int Executor::attention_tokens(int heads, int dim, int chunks) const {
-  if (on_tensor_cores(dim, state_.kv_f32)) return plan_.max_tokens;
-  const int64_t each = int64_t(heads) * chunks * (dim + 2) * 4;
-  return int(std::clamp<int64_t>(kPartialBytes / each, 1, plan_.max_tokens));
-}
-
 void Executor::make_scratch() {
   int64_t columns = 0, glu_floats = 0, partial = 0, counters = 0;
   const int64_t n = plan_.max_tokens;
@@ -120,15 +129,14 @@ void Executor::make_scratch() {
     }
     if (const auto* a = std::get_if<AttentionStep>(&s.what)) {
       const Shape q = p_.shape(a->q);
-      const int tokens =
-          on_tensor_cores(q.dim, state_.kv_f32) ? 1 : attention_tokens(q.heads, q.dim, max_chunks());
-      partial = std::max(partial, int64_t(tokens) * q.heads * max_chunks() * (q.dim + 2) * 4);
-      counters = std::max<int64_t>(counters, n * q.heads * 4);
+      partial = std::max(partial, int64_t(q.heads) * max_chunks() * (q.dim + 2) * 4);
+      counters = std::max<int64_t>(counters, q.heads * 4);
     }
   }
   if (n > 1) {
     x16_ = DeviceBuffer(api_, state_.context, n * columns * 2, "f16 activations");
     x16_scale_ = DeviceBuffer(api_, state_.context, n * 4, "f16 activations");
+    codes_ = DeviceBuffer(api_, state_.context, codes_bytes(n, columns), "rounded activations");
   }
   gate_ = DeviceBuffer(api_, state_.context, glu_floats * 4, "activations");
   up_ = DeviceBuffer(api_, state_.context, glu_floats * 4, "activations");
@@ -232,11 +240,25 @@ void Executor::one_token(const LinearStep& s, const LinearOp& base) {
   if (s.glu >= 0 && !error_) glu(s.act, gate_.floats(), up_.floats(), s.glu, 1);
 }
 
-void Executor::many_tokens(const LinearStep& s, LinearOp op) {
+// The input in the forms that the parts read.
+void Executor::convert(const LinearStep& s, LinearOp& op) {
+  if (state_.f32) return;
   const int columns = p_.shape(s.x).size();
+  bool floats = false, codes = false;
+  for (const LinearStep::Part& part : s.parts) {
+    (float_format(state_.weights.matrix(part.w).format) ? floats : codes) = true;
+  }
+  op.codes = codes_at(codes_.data(), op.n, columns);
   op.x16 = reinterpret_cast<const uint16_t*>(x16_.data()), op.x16_scale = x16_scale_.floats();
-  error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()),
-                                      x16_scale_.floats(), op.n, columns});
+  if (codes) error_ = api_.round(state_.context, {op.x, op.x_stride, op.codes, op.n, columns, op.rounding});
+  if (floats && !error_) {
+    error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()),
+                                        x16_scale_.floats(), op.n, columns});
+  }
+}
+
+void Executor::many_tokens(const LinearStep& s, LinearOp op) {
+  convert(s, op);
   for (size_t i = 0; i < s.parts.size() && !error_; ++i) {
     const Value out = s.glu >= 0 ? s.glu : s.sum >= 0 ? s.sum : s.parts[i].out;
     op.parts = 1, op.w[0] = state_.weights.matrix(s.parts[i].w),
@@ -249,14 +271,14 @@ void Executor::many_tokens(const LinearStep& s, LinearOp op) {
 
 void Executor::operator()(const LinearStep& s, const Step& step, const Call& c) {
   LinearOp op{};
-  op.n = step.wanted ? c.wanted : c.n;
+  op.n = step.wanted ? c.wanted : c.n, op.rounding = state_.f32 ? kNoRounding : rounding_code(s.rounding);
   const auto norm = joined_.find(s.x);
   const Value x = norm == joined_.end() ? s.x : norm->second->x;
   op.x = at(x), op.x_stride = stride(x);
   if (norm != joined_.end()) op.norm = state_.weights.vector(norm->second->norm), op.eps = norm->second->eps;
   op.residual = at(s.residual), op.residual_stride = stride(s.residual);
   // One token of a larger plan takes the matrix-vector kernels too: rows of the arena are the same.
-  op.n == 1 ? one_token(s, op) : many_tokens(s, op);
+  op.n == 1 && !state_.f32 ? one_token(s, op) : many_tokens(s, op);
 }
 
 void Executor::make_part(const HeadsStep::Part& part, int layer, HeadsOp::Part& to) const {
@@ -284,22 +306,18 @@ void Executor::operator()(const HeadsStep& s, const Step&, const Call& c) {
 void Executor::operator()(const AttentionStep& s, const Step&, const Call& c) {
   const Shape q = p_.shape(s.q), k = p_.shape(s.k);
   const SequenceState::Layer& layer = state_.layers[size_t(s.attention.layer)];
-  const int most = attention_tokens(q.heads, q.dim, c.chunks);
-  for (int t = 0; t < c.n && !error_; t += most) {
-    AttentionOp op{};
-    op.q = at(s.q) + t * stride(s.q), op.q_stride = stride(s.q);
-    op.k = layer.k.data(), op.v = layer.v.data(), op.positions = ids_.ints() + plan_.max_tokens + t;
-    op.out = at(s.out) + t * stride(s.out), op.out_stride = stride(s.out);
-    op.partial = partial_.floats(), op.counter = reinterpret_cast<unsigned*>(counter_.data());
-    op.scale = float(s.attention.scale), op.cache_f32 = state_.kv_f32, op.window = s.attention.window;
-    op.heads = q.heads, op.kv_heads = k.heads, op.dim = q.dim, op.n = std::min(most, c.n - t),
-    op.chunks = c.chunks;
-    if (const auto fused = fused_.find(&s); fused != fused_.end()) {
-      op.fused = 1;
-      for (size_t i = 0; i < 3; ++i) make_part(fused->second->parts[i], s.attention.layer, op.part[i]);
-    }
-    error_ = api_.attention(state_.context, op);
+  AttentionOp op{};
+  op.q = at(s.q), op.q_stride = stride(s.q);
+  op.k = layer.k.data(), op.v = layer.v.data(), op.positions = ids_.ints() + plan_.max_tokens;
+  op.out = at(s.out), op.out_stride = stride(s.out);
+  op.partial = partial_.floats(), op.counter = reinterpret_cast<unsigned*>(counter_.data());
+  op.scale = float(s.attention.scale), op.cache_f32 = state_.kv_f32, op.window = s.attention.window;
+  op.heads = q.heads, op.kv_heads = k.heads, op.dim = q.dim, op.n = c.n, op.chunks = c.chunks;
+  if (const auto fused = fused_.find(&s); fused != fused_.end()) {
+    op.fused = 1;
+    for (size_t i = 0; i < 3; ++i) make_part(fused->second->parts[i], s.attention.layer, op.part[i]);
   }
+  error_ = api_.attention(state_.context, op);
 }
 
 void Executor::operator()(const GluStep& s, const Step&, const Call& c) {

@@ -19,7 +19,7 @@ struct SequenceState {
   Context* context;
   const Weights& weights;
   int64_t n_ctx;
-  bool kv_f32;
+  bool kv_f32, f32;
   struct Layer {
     DeviceBuffer k, v;  // [n_ctx][heads][dim]
   };
@@ -59,12 +59,12 @@ class Executor {
   void make_scratch();
   void one_token(const LinearStep& s, const LinearOp& base);
   void many_tokens(const LinearStep& s, LinearOp op);
+  void convert(const LinearStep& s, LinearOp& op);
   void glu(Act act, const float* gate, const float* up, Value out, int n);
   bool one_kernel(const LinearStep& s) const;
   float* at(Value v) const;
   int64_t stride(Value v) const { return v < 0 ? 0 : row_stride(p_.shape(v).size()); }
   int max_chunks() const { return int((state_.n_ctx + kAttentionChunk - 1) / kAttentionChunk); }
-  int attention_tokens(int heads, int dim, int chunks) const;
   void check(const char* error, const Step& step) const;
 
   const Plan& plan_;
@@ -75,7 +75,7 @@ class Executor {
   DeviceBuffer
       attended_;  // what attention gives that makes its heads, as their places in the arena may be its own
   std::set<Value> moved_;  // to attended_
-  DeviceBuffer x16_, x16_scale_, gate_, up_, partial_, counter_;
+  DeviceBuffer x16_, x16_scale_, codes_, gate_, up_, partial_, counter_;
   std::vector<DeviceBuffer> tables_;        // by RopeTableStep
   std::map<Value, const RowStep*> joined_;  // norms that the matrices behind them compute, by output
   std::map<const AttentionStep*, const HeadsStep*> fused_;  // heads that attention makes itself

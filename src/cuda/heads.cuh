@@ -1,7 +1,7 @@
 // One head of a token by one warp: optional norm, optional rotation. Shared by the kernel for heads and by attention.
 #pragma once
 
-#include "cuda/device.cuh"
+#include "cuda/exact.cuh"
 
 namespace plumb::cuda {
 
@@ -9,12 +9,7 @@ namespace plumb::cuda {
 template <class Put>
 __device__ void turn_head(const HeadsOp::Part& op, const float* x, int64_t pos, Put put) {
   const int lane = int(threadIdx.x) % 32;
-  float r = 1;
-  if (op.norm) {
-    float ss = 0;
-    for (int i = lane; i < op.dim; i += 32) ss = fmaf(x[i], x[i], ss);
-    r = 1.0f / sqrtf(warp_sum(ss) / float(op.dim) + op.eps);
-  }
+  const float r = op.norm ? norm_factor(warp_squares(x, op.dim), op.dim, op.eps) : 1.0f;
   const auto element = [&](int i) { return op.norm ? x[i] * r * op.norm[i] : x[i]; };
   const int dims = op.table ? op.dims : 0, half = dims / 2;
   const float* table = op.table + pos * op.dims;

@@ -1,6 +1,6 @@
 // Matrices alone, in a chain of dependent launches in a graph: GB/s for one token, TFLOP/s for many, and
 // whether both agree. Build: nvcc -O3 -std=c++20 -fmad=false -arch=sm_90a -Isrc
-// src/cuda/{linear_bench.cpp,linear.cu,gemm.cu,...}; needs only api.h.
+// src/cuda/{linear_bench.cpp,*.cu}; needs only api.h.
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -56,10 +56,14 @@ void run(const char* format_name, int format, const Shape& s, int tokens) {
   float* y = reinterpret_cast<float*>(device(int64_t(tokens) * s.rows * 4));
   uint16_t* x16 = reinterpret_cast<uint16_t*>(device(int64_t(x.size()) * 2));
   float* scale = reinterpret_cast<float*>(device(tokens * 4));
-  std::vector<void*> all = {dx, y, x16, scale};
+  const int64_t in_codes = int64_t(tokens) * s.columns;
+  const Codes codes{device(in_codes), device(in_codes), reinterpret_cast<float*>(device(in_codes / 4)),
+                    device(in_codes / 8 + kRefinedBytes)};
+  std::vector<void*> all = {dx, y, x16, scale, codes.high, codes.low, codes.scales, codes.refined};
   for (int c = 0; c < copies; ++c) {
     LinearOp op{};
     op.x = dx, op.x_stride = s.columns, op.x16 = x16, op.x16_scale = scale, op.n = tokens;
+    op.codes = codes, op.rounding = 2;
     op.glu = tokens == 1 ? s.glu : 0, op.parts = op.glu ? 2 : 1;
     for (int i = 0; i < op.parts; ++i) {
       uint8_t* w = device(int64_t(noise.size()) * 2, noise.data());
@@ -69,6 +73,7 @@ void run(const char* format_name, int format, const Shape& s, int tokens) {
     ops.push_back(op);
   }
   ok(api.half(context, {dx, s.columns, x16, scale, tokens, s.columns}));
+  ok(api.round(context, {dx, s.columns, codes, tokens, s.columns, 2}));
   Graph* graph = nullptr;
   ok(api.begin(context));
   for (const LinearOp& op : ops) ok(api.linear(context, op));

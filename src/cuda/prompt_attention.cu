@@ -1,191 +1,252 @@
-// Attention of many tokens on tensor cores: a block takes 128 rows (token by token, the query heads of one kv head together)
-// and goes over the keys in tiles of 64 at absolute positions, ascending. A masked key adds an exact zero and a tile without
-// keys leaves a row as it was, so a row does not depend on the rows beside it nor on how a prompt was split.
-#include "cuda/device.cuh"
-#include "cuda/tensor.cuh"
+// Attention of many tokens: a block takes 64 rows (token by token, the query heads of one kv head together) and goes over the
+// chunks of keys at absolute positions in ascending order. Chains, trees and joins are those of one token (docs/numerics.md): in
+// f32, as a sum on tensor cores has another order. A row depends neither on the rows beside it nor on how a prompt was split.
+#include <cuda_fp16.h>
+
+#include "cuda/exact.cuh"
 
 namespace plumb::cuda {
 namespace {
 
-constexpr int kRows = 128, kKeys = 64, kBlock = 256;
+constexpr int kChunk = kAttentionChunk, kRows = 64, kKeys = 64, kBlock = 256;
+constexpr int kPitch = kRows + 4, kScores = kChunk + 4;  // floats from one dim to the next, from one row of scores to the next
 
-__device__ uint32_t pack(float low, float high) {
-  return uint32_t(__half_as_ushort(__float2half_rn(low))) | uint32_t(__half_as_ushort(__float2half_rn(high))) << 16;
+/// Eight elements of a row of queries, keys or values, as f32.
+__device__ inline void load8(const float* p, float* out) {
+  const float4 a = __ldcg(reinterpret_cast<const float4*>(p)), b = __ldcg(reinterpret_cast<const float4*>(p) + 1);
+  out[0] = a.x, out[1] = a.y, out[2] = a.z, out[3] = a.w, out[4] = b.x, out[5] = b.y, out[6] = b.z, out[7] = b.w;
 }
-__device__ float rounded(float x) { return __half2float(__float2half_rn(x)); }
-
-/// Query rows of the block into shared memory, as f16.
-template <int D>
-__device__ void load_queries(const AttentionOp& op, int group, int first_row, int kv_head, __half* to) {
-  for (int i = int(threadIdx.x); i < kRows * D / 8; i += kBlock) {
-    const int r = i / (D / 8), d = i % (D / 8) * 8, t = (first_row + r) / group;
-    uint4 out = {0, 0, 0, 0};
-    if (t < op.n) {
-      const float* q = op.q + t * op.q_stride + (kv_head * group + (first_row + r) % group) * D + d;
-      const float4 a = __ldcg(reinterpret_cast<const float4*>(q)), b = __ldcg(reinterpret_cast<const float4*>(q) + 1);
-      out = {pack(a.x, a.y), pack(a.z, a.w), pack(b.x, b.y), pack(b.z, b.w)};
-    }
-    *reinterpret_cast<uint4*>(to + r * (D + 8) + d) = out;
+__device__ inline void load8(const __half* p, float* out) {
+  const uint4 raw = __ldcg(reinterpret_cast<const uint4*>(p));
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    out[i] = __half2float(__ushort_as_half(static_cast<unsigned short>((&raw.x)[i / 2] >> 16 * (i % 2))));
   }
 }
 
-/// Keys first .. first + 63 and their values; zeros behind the last.
-template <int D>
-__device__ void load_keys(const AttentionOp& op, int kv_head, int first, int last, __half* k, __half* v) {
-#pragma unroll
-  for (int i = int(threadIdx.x); i < kKeys * D / 8; i += kBlock) {
-    const int r = i / (D / 8), d = i % (D / 8) * 8, key = first + r;
-    const int64_t from = (int64_t(key <= last ? key : 0) * op.kv_heads + kv_head) * D + d;
-    copy16(k + r * (D + 8) + d, static_cast<const __half*>(op.k) + from, key <= last);
-    copy16(v + r * (D + 8) + d, static_cast<const __half*>(op.v) + from, key <= last);
+// Shared memory, in floats.
+struct Layout {
+  int scores, q, tile, end;
+  __host__ __device__ explicit Layout(int dim) {
+    scores = 0, q = kRows * kScores, tile = q + dim * kPitch;
+    const int values = kKeys * ((dim + 63) / 64 * 64), keys = dim * kPitch;
+    end = tile + (values > keys ? values : keys);
   }
-  commit_copies();
-}
-
-/// s [16][64] = q k^T.
-template <int D>
-__device__ void score(const uint32_t q[D / 16][4], const __half* k, float s[8][4]) {
-  const int lane = int(threadIdx.x) % 32;
-#pragma unroll
-  for (int n = 0; n < 8; ++n) s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0;
-#pragma unroll
-  for (int d = 0; d < D / 16; ++d) {
-#pragma unroll
-    for (int n = 0; n < 4; ++n) {
-      uint32_t b[4];
-      load_matrices(b, k + (16 * n + lane % 8 + lane / 16 * 8) * (D + 8) + 16 * d + lane / 8 % 2 * 8);
-      multiply(s[2 * n], q[d], b[0], b[1]);
-      multiply(s[2 * n + 1], q[d], b[2], b[3]);
-    }
-  }
-}
-
-/// o [16][D] += p v, p [16][64] rounded to f16.
-template <int D>
-__device__ void weigh(const float p[8][4], const __half* v, float o[D / 8][4]) {
-  const int lane = int(threadIdx.x) % 32;
-#pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    const float *low = p[2 * k], *high = p[2 * k + 1];
-    const uint32_t a[4] = {pack(low[0], low[1]), pack(low[2], low[3]), pack(high[0], high[1]), pack(high[2], high[3])};
-#pragma unroll
-    for (int d = 0; d < D / 16; ++d) {
-      uint32_t b[4];
-      load_matrices_transposed(b, v + (16 * k + lane % 16) * (D + 8) + 16 * d + lane / 16 * 8);
-      multiply(o[2 * d], a, b[0], b[1]);
-      multiply(o[2 * d + 1], a, b[2], b[3]);
-    }
-  }
-}
-
-struct Row {
-  int from, to;     // keys it sees
-  float most, sum;  // so far; the sum of this thread's columns
 };
 
-/// Scores to weights of the row's half of each s[n] (`at` 0 or 2); returns what the sums so far are to be multiplied by.
-__device__ float soften(float s[8][4], int at, int first, float scale, Row& row) {
+// Keys of a chunk that a row sees: [first, last).
+struct Range {
+  int first, last;
+};
+__device__ inline Range visible(int pos, int window, int start) {
+  const int from = window > 0 && pos >= window ? pos - window + 1 : 0;
+  const Range r{max(from - start, 0), min(pos + 1 - start, kChunk)};
+  return r.first < r.last ? r : Range{0, 0};
+}
+
+/// Keys from `first` on, [dim][kPitch]; zeros behind the last.
+template <class T>
+__device__ void load_keys(const T* k, int64_t pitch, int dim, int first, int last, float* to) {
+  for (int i = int(threadIdx.x); i < kKeys * dim / 8; i += kBlock) {
+    const int key = i % kKeys, d = i / kKeys * 8;
+    float x[8] = {};
+    if (first + key < last) load8(k + (first + key) * pitch + d, x);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) to[(d + e) * kPitch + key] = x[e];
+  }
+}
+
+/// Values from `first` on, [kKeys][width]; zeros behind the last and beside the head.
+template <class T>
+__device__ void load_values(const T* v, int64_t pitch, int dim, int width, int first, int last, float* to) {
+  for (int i = int(threadIdx.x); i < kKeys * width / 8; i += kBlock) {
+    const int key = i / (width / 8), d = i % (width / 8) * 8;
+    float x[8] = {};
+    if (first + key < last && d < dim) load8(v + (first + key) * pitch + d, x);
+    float4* at = reinterpret_cast<float4*>(to + key * width + d);
+    at[0] = {x[0], x[1], x[2], x[3]}, at[1] = {x[4], x[5], x[6], x[7]};
+  }
+}
+
+/// Four rows times four keys of a thread: scores[row][key] = scale times the chain of fma over the head.
+__device__ void score(const float* q, const float* k, int dim, float scale, float* scores) {
+  const int row = int(threadIdx.x) / 16 * 4, key = int(threadIdx.x) % 16 * 4;
+  float acc[4][4] = {};
+#pragma unroll 8
+  for (int d = 0; d < dim; ++d) {
+    const float4 a = *reinterpret_cast<const float4*>(q + d * kPitch + row), b = *reinterpret_cast<const float4*>(k + d * kPitch + key);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float x = (&a.x)[i];
+      acc[i][0] = fmaf(b.x, x, acc[i][0]), acc[i][1] = fmaf(b.y, x, acc[i][1]);
+      acc[i][2] = fmaf(b.z, x, acc[i][2]), acc[i][3] = fmaf(b.w, x, acc[i][3]);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    *reinterpret_cast<float4*>(scores + (row + i) * kScores + key) = {acc[i][0] * scale, acc[i][1] * scale, acc[i][2] * scale,
+                                                                      acc[i][3] * scale};
+  }
+}
+
+/// What is known of each row: of the chunk, and of the chunks before; `old` and `now` are the factors of a join.
+struct RowState {
+  float chunk_largest[kRows], chunk_sum[kRows], largest[kRows], sum[kRows], old[kRows], now[kRows];
+};
+
+/// Scores of the keys [from, to) to weights, 0 where a row sees nothing; joins what is not the values'. A warp takes a row.
+__device__ void soften(float* scores, const AttentionOp& op, int group, int first_row, int start, int from, int to, RowState& state) {
   const int lane = int(threadIdx.x) % 32;
-  float most = row.most;
-#pragma unroll
-  for (int n = 0; n < 8; ++n) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int key = first + 8 * n + lane % 4 * 2 + i;
-      float& x = s[n][at + i];
-      x = key >= row.from && key <= row.to ? x * scale : -INFINITY;
-      most = fmaxf(most, x);
+  for (int r = int(threadIdx.x) / 32; r < kRows; r += kBlock / 32) {
+    const int t = min((first_row + r) / group, op.n - 1);
+    const Range at = visible(op.positions[t], op.window, start);
+    float* e = scores + r * kScores;
+    float m = -INFINITY, s = 0;
+    for (int i = at.first + lane; i < at.last; i += 32) m = fmaxf(m, e[i]);
+    m = warp_max(m);
+    for (int i = from + lane; i < to; i += 32) e[i] = i >= at.first && i < at.last ? exp_negative(e[i] - m) : 0.0f;
+    __syncwarp();
+    for (int i = from + lane % 16; i < to; i += 16) s += e[i];  // 16 sums, twice
+    for (int o = 8; o; o >>= 1) s += __shfl_xor_sync(~0u, s, o);
+    if (lane != 0) continue;
+    const float largest = state.largest[r], sum = state.sum[r];
+    if (at.last == 0) {
+      state.old[r] = 1, state.now[r] = 0;
+    } else if (sum == 0.0f) {  // the row's first chunk
+      state.largest[r] = m, state.sum[r] = s, state.old[r] = 0, state.now[r] = 1;
+    } else {
+      const float top = largest > m ? largest : m, old = exp_negative(largest - top), now = exp_negative(m - top);
+      state.largest[r] = top, state.sum[r] = fmaf(s, now, sum * old), state.old[r] = old, state.now[r] = now;
     }
-  }
-  for (int o = 1; o < 4; o <<= 1) most = fmaxf(most, __shfl_xor_sync(~0u, most, o));
-  const float base = most == -INFINITY ? 0.0f : most, old = exp2f(row.most - base);
-  row.most = most, row.sum *= old;
-#pragma unroll
-  for (int n = 0; n < 8; ++n) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float& x = s[n][at + i];
-      x = rounded(exp2f(x - base));
-      row.sum += x;
-    }
-  }
-  return old;
-}
-
-template <int D>
-__device__ void write(const AttentionOp& op, int group, int row, int kv_head, const float o[D / 8][4], int at, Row& seen) {
-  for (int i = 1; i < 4; i <<= 1) seen.sum += __shfl_xor_sync(~0u, seen.sum, i);
-  const int t = row / group, lane = int(threadIdx.x) % 32;
-  if (t >= op.n) return;
-  float* out = op.out + t * op.out_stride + (kv_head * group + row % group) * D + lane % 4 * 2;
-#pragma unroll
-  for (int n = 0; n < D / 8; ++n) {
-    out[8 * n] = o[n][at] / seen.sum;
-    out[8 * n + 1] = o[n][at + 1] / seen.sum;
   }
 }
 
-template <int D>
-__global__ __launch_bounds__(kBlock) void prompt_attention_kernel(const __grid_constant__ AttentionOp op, int group) {
-  PLUMB_SHARED(__half, tiles);  // two stages of keys and values, [64][D + 8] each; the queries before them
-  constexpr int kTile = kKeys * (D + 8);
-  const int first_row = int(gridDim.x - 1 - blockIdx.x) * kRows, kv_head = int(blockIdx.y);  // longest rows first
-  const int lane = int(threadIdx.x) % 32, warp_row = int(threadIdx.x) / 32 * 16;
-  const int last_token = min(op.n - 1, (first_row + kRows - 1) / group);
-  const float scale = op.scale * 1.44269504f;
+/// acc += e v over the tile's keys in ascending order: four rows and, of every 64 dims, four.
+template <int J>
+__device__ void weigh(const float* scores, const float* v, float acc[4][J][4]) {
+  const int row = int(threadIdx.x) / 16 * 4, d = int(threadIdx.x) % 16 * 4;
+#pragma unroll 2
+  for (int key = 0; key < kKeys; key += 4) {
+    float4 e[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) e[i] = *reinterpret_cast<const float4*>(scores + (row + i) * kScores + key);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+#pragma unroll
+      for (int j = 0; j < J; ++j) {
+        const float4 x = *reinterpret_cast<const float4*>(v + (key + k) * 64 * J + 64 * j + d);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float w = (&e[i].x)[k];
+          float* a = acc[i][j];
+          a[0] = fmaf(w, x.x, a[0]), a[1] = fmaf(w, x.y, a[1]), a[2] = fmaf(w, x.z, a[2]), a[3] = fmaf(w, x.w, a[3]);
+        }
+      }
+    }
+  }
+}
+
+/// The thread's part of a chunk to that of the chunks before it.
+template <int J>
+__device__ void join(const RowState& state, int row, const float chunk[4][J][4], float o[4][J][4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float old = state.old[row + i], now = state.now[row + i];
+#pragma unroll
+    for (int e = 0; e < 4 * J; ++e) {
+      const float x = chunk[i][e / 4][e % 4];
+      float& to = o[i][e / 4][e % 4];
+      to = old == 0.0f && now == 1.0f ? x : fmaf(x, now, to * old);
+    }
+  }
+}
+
+/// The query rows of the block, [dim][kPitch].
+__device__ void load_queries(const AttentionOp& op, int group, int first_row, int kv_head, float* to) {
+  for (int i = int(threadIdx.x); i < kRows * op.dim / 8; i += kBlock) {
+    const int r = i % kRows, d = i / kRows * 8, t = (first_row + r) / group;
+    float x[8] = {};
+    if (t < op.n) load8(op.q + t * op.q_stride + (kv_head * group + (first_row + r) % group) * op.dim + d, x);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) to[(d + e) * kPitch + r] = x[e];
+  }
+}
+
+template <class T, int J>
+__global__ __launch_bounds__(kBlock, 1) void prompt_attention_kernel(const __grid_constant__ AttentionOp op, int group) {
+  PLUMB_SHARED(float, shared);
+  __shared__ RowState state;
+  const Layout layout(op.dim);
+  float *scores = shared, *q = shared + layout.q, *tile = shared + layout.tile;
+  // Blocks of the last rows, which see most keys, first.
+  const int first_row = int(gridDim.x - 1 - blockIdx.x) * kRows, kv_head = int(blockIdx.y);
+  const int row = int(threadIdx.x) / 16 * 4, dim4 = int(threadIdx.x) % 16 * 4;
   let_successor_start();
   wait_for_predecessor();
-  load_queries<D>(op, group, first_row, kv_head, tiles);
-  __syncthreads();
-  uint32_t q[D / 16][4];
-#pragma unroll
-  for (int d = 0; d < D / 16; ++d) load_matrices(q[d], tiles + (warp_row + lane % 16) * (D + 8) + 16 * d + lane / 16 * 8);
-  __syncthreads();
-  const auto first_key = [&](int pos) { return op.window > 0 && pos >= op.window ? pos - op.window + 1 : 0; };
-  Row rows[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int t = (first_row + warp_row + lane / 4 + 8 * i) / group, pos = t < op.n ? op.positions[t] : -1;
-    rows[i] = {first_key(pos), pos, -INFINITY, 0.0f};
-  }
-  const int last = op.positions[last_token];
-  int first = first_key(op.positions[first_row / group]) / kKeys * kKeys;
-  load_keys<D>(op, kv_head, first, last, tiles, tiles + kTile);
-  float o[D / 8][4] = {};
-  for (int stage = 0; first <= last; first += kKeys, stage ^= 1) {
-    wait_for_copies();
+  load_queries(op, group, first_row, kv_head, q);
+  if (threadIdx.x < kRows) state.largest[threadIdx.x] = state.sum[threadIdx.x] = 0;
+  const int lowest = op.positions[first_row / group], highest = op.positions[min((first_row + kRows - 1) / group, op.n - 1)];
+  const int from = op.window > 0 && lowest >= op.window ? lowest - op.window + 1 : 0;
+  const int64_t pitch = int64_t(op.kv_heads) * op.dim;
+  float o[4][J][4] = {};
+  for (int start = from / kChunk * kChunk; start <= highest; start += kChunk) {
+    const int first = max(from - start, 0) / kKeys * kKeys, last = min(highest + 1 - start, kChunk);
+    const int64_t offset = (int64_t(start) * op.kv_heads + kv_head) * op.dim;
+    const T *k = static_cast<const T*>(op.k) + offset, *v = static_cast<const T*>(op.v) + offset;
+    for (int key = first; key < last; key += kKeys) {
+      __syncthreads();
+      load_keys(k, pitch, op.dim, key, last, tile);
+      __syncthreads();
+      score(q, tile, op.dim, op.scale, scores + key);
+    }
     __syncthreads();
-    const __half* now = tiles + stage * 2 * kTile;
-    __half* next = tiles + (stage ^ 1) * 2 * kTile;
-    if (first + kKeys <= last) load_keys<D>(op, kv_head, first + kKeys, last, next, next + kTile);
-    float s[8][4];
-    score<D>(q, now, s);
-    const float a = soften(s, 0, first, scale, rows[0]), b = soften(s, 2, first, scale, rows[1]);
-#pragma unroll
-    for (int n = 0; n < D / 8; ++n) o[n][0] *= a, o[n][1] *= a, o[n][2] *= b, o[n][3] *= b;
-    weigh<D>(s, now + kTile, o);
+    const int end = (last + kKeys - 1) / kKeys * kKeys;
+    soften(scores, op, group, first_row, start, first, end, state);
+    float chunk[4][J][4] = {};
+    for (int key = first; key < last; key += kKeys) {
+      __syncthreads();
+      load_values(v, pitch, op.dim, 64 * J, key, last, tile);
+      __syncthreads();
+      weigh<J>(scores + key, tile, chunk);
+    }
+    join<J>(state, row, chunk, o);
   }
-  write<D>(op, group, first_row + warp_row + lane / 4, kv_head, o, 0, rows[0]);
-  write<D>(op, group, first_row + warp_row + lane / 4 + 8, kv_head, o, 2, rows[1]);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int r = first_row + row + i, t = r / group;
+    if (t >= op.n) continue;
+    const float inverse = 1.0f / state.sum[row + i];
+#pragma unroll
+    for (int j = 0; j < J; ++j) {
+      const int d = 64 * j + dim4;
+      if (d >= op.dim) continue;
+      *reinterpret_cast<float4*>(op.out + t * op.out_stride + (kv_head * group + r % group) * op.dim + d) = {
+          o[i][j][0] * inverse, o[i][j][1] * inverse, o[i][j][2] * inverse, o[i][j][3] * inverse};
+    }
+  }
 }
 
-template <int D>
+template <class T, int J>
 const char* run(Context* c, const AttentionOp& op) {
   const int group = op.heads / op.kv_heads;
   const dim3 grid(unsigned((op.n * group + kRows - 1) / kRows), unsigned(op.kv_heads));
-  return launch(c, prompt_attention_kernel<D>, grid, kBlock, 4 * kKeys * (D + 8) * 2, op, group);
+  return launch(c, prompt_attention_kernel<T, J>, grid, kBlock, Layout(op.dim).end * 4, op, group);
+}
+
+template <class T>
+const char* by_width(Context* c, const AttentionOp& op) {
+  switch ((op.dim + 63) / 64) {
+    case 1: return run<T, 1>(c, op);
+    case 2: return run<T, 2>(c, op);
+    case 3: return run<T, 3>(c, op);
+    default: return run<T, 4>(c, op);
+  }
 }
 
 }  // namespace
 
 const char* prompt_attention(Context* c, const AttentionOp& op) {
-  switch (op.dim) {
-    case 32: return run<32>(c, op);
-    case 64: return run<64>(c, op);
-    case 96: return run<96>(c, op);
-    case 128: return run<128>(c, op);
-    default: return run<256>(c, op);
-  }
+  return op.cache_f32 ? by_width<float>(c, op) : by_width<__half>(c, op);
 }
 
 }  // namespace plumb::cuda

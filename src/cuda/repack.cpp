@@ -30,21 +30,23 @@ void put_sixth(const uint8_t* code, uint8_t* h) {
   }
 }
 
+// Where a row's first unit and superblock go; the next are kRowGroup of them further on.
 struct Out {
   uint8_t *q, *h, *s, *d;
 };
+constexpr int64_t kG = kRowGroup;
 
 template <class B>
 void simple(const B* b, int64_t blocks, Out o) {  // Q4_0, Q4_1, Q5_0, Q5_1
   constexpr bool kFive = requires { b->qh; };
   constexpr size_t kScale = offsetof(B, qs) - (kFive ? 4 : 0);
   for (int64_t i = 0; i < blocks; ++i, ++b) {
-    std::memcpy(o.s + i * int64_t(kScale), b, kScale);
-    std::memcpy(o.q + i * 16, b->qs, 16);
+    std::memcpy(o.s + i * kG * int64_t(kScale), b, kScale);
+    std::memcpy(o.q + i * kG * 16, b->qs, 16);
     if constexpr (kFive) {
       uint8_t code[32];
       for (int e = 0; e < 32; ++e) code[e] = uint8_t((b->qh[e / 8] >> e % 8 & 1) << 4);
-      put_fifth(code, o.h + i * 4);
+      put_fifth(code, o.h + i * kG * 4);
     }
   }
 }
@@ -52,23 +54,23 @@ void simple(const B* b, int64_t blocks, Out o) {  // Q4_0, Q4_1, Q5_0, Q5_1
 template <class B>
 void q4_or_q5_k(const B* b, int64_t blocks, Out o) {
   for (int64_t i = 0; i < blocks; ++i, ++b) {
-    std::memcpy(o.s + i * 16, b, 16);  // d, dmin, scales
+    std::memcpy(o.s + i * kG * 16, b, 16);  // d, dmin, scales
     for (int j = 0; j < 8; ++j) {
       uint8_t code[32];
       for (int e = 0; e < 32; ++e) {
         code[e] = uint8_t(b->qs[j / 2 * 32 + e] >> j % 2 * 4 & 15);
         if constexpr (requires { b->qh; }) code[e] = uint8_t(code[e] | (b->qh[e] >> j & 1) << 4);
       }
-      put_low(code, o.q + (i * 8 + j) * 16);
-      if constexpr (requires { b->qh; }) put_fifth(code, o.h + (i * 8 + j) * 4);
+      put_low(code, o.q + (i * 8 + j) * kG * 16);
+      if constexpr (requires { b->qh; }) put_fifth(code, o.h + (i * 8 + j) * kG * 4);
     }
   }
 }
 
 void q6_k(const BlockQ6_K* b, int64_t blocks, Out o) {
   for (int64_t i = 0; i < blocks; ++i, ++b) {
-    std::memcpy(o.s + i * 16, b->scales, 16);
-    std::memcpy(o.d + i * 2, &b->d, 2);
+    for (int j = 0; j < 8; ++j) std::memcpy(o.s + (i * 8 + j) * kG * 2, b->scales + 2 * j, 2);
+    std::memcpy(o.d + i * kG * 2, &b->d, 2);
     for (int j = 0; j < 8; ++j) {
       uint8_t code[32];
       for (int e = 0; e < 32; ++e) {
@@ -77,8 +79,8 @@ void q6_k(const BlockQ6_K* b, int64_t blocks, Out o) {
         const int high = b->qh[g / 8 * 32 + g % 2 * 16 + k] >> g / 2 % 4 * 2 & 3;
         code[e] = uint8_t(low | high << 4);
       }
-      put_low(code, o.q + (i * 8 + j) * 16);
-      put_sixth(code, o.h + (i * 8 + j) * 8);
+      put_low(code, o.q + (i * 8 + j) * kG * 16);
+      put_sixth(code, o.h + (i * 8 + j) * kG * 8);
     }
   }
 }
@@ -107,8 +109,8 @@ void repack_row(Format format, const uint8_t* in, int64_t columns, Out o) {
       return q6_k(as<BlockQ6_K>(in), k, o);
     case Format::Q8_0:
       for (int64_t i = 0; i < n; ++i) {
-        std::memcpy(o.s + i * 2, in + i * 34, 2);
-        std::memcpy(o.q + i * 32, in + i * 34 + 2, 32);
+        std::memcpy(o.s + i * kG * 2, in + i * 34, 2);
+        std::memcpy(o.q + i * kG * 32, in + i * 34 + 2, 32);
       }
       return;
     default:
@@ -207,10 +209,15 @@ Planes planes(MatrixFormat format, int64_t columns) {
 
 void repack(const WeightRef& w, int64_t first, int64_t rows, uint8_t* q, uint8_t* h, uint8_t* s, uint8_t* d) {
   const Planes p = planes(*matrix_format(w.format), w.columns);
-  if (p.h > 0) std::memset(h, 0, size_t(p.h * rows));
+  if (p.h > 0) std::memset(h, 0, size_t(p.h * ((rows + kG - 1) / kG * kG)));
+  const bool floats = p.s == 0;
+  const int64_t k = p.d > 0 ? 2 : 0,
+                scale = w.format == Format::Q4_K || w.format == Format::Q5_K ? 16 : p.s * 32 / w.columns;
   for (int64_t r = 0; r < rows; ++r) {
+    const int64_t group = floats ? r : r / kG * kG, in = floats ? 0 : r % kG;
     repack_row(w.format, w.data + (first + r) * row_bytes(w.format, w.columns), w.columns,
-               {q + r * p.q, h + r * p.h, s + r * p.s, d + r * p.d});
+               {q + group * p.q + in * (p.q * 32 / w.columns), h + group * p.h + in * (p.h * 32 / w.columns),
+                s + group * p.s + in * scale, d + group * p.d + in * k});
   }
 }
 

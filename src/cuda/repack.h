@@ -22,7 +22,8 @@ struct Planes {
 };
 Planes planes(MatrixFormat format, int64_t columns);
 
-/// Writes rows [first, first + rows) of w into their planes, each contiguous over these rows.
+/// Writes rows [first, first + rows) of w, `first` a multiple of kRowGroup, into their planes, each
+/// contiguous over these rows (rounded up to whole groups).
 void repack(const WeightRef& w, int64_t first, int64_t rows, uint8_t* q, uint8_t* h, uint8_t* s, uint8_t* d);
 
 /// Throws Error "cuda.unsupported" naming the first weight or operation of the program that the kernels

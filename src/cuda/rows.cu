@@ -1,5 +1,5 @@
 // Operations on rows and heads: embedding, norms, rope and the cache, activations, rounding to f16.
-#include "cuda/device.cuh"
+#include "cuda/exact.cuh"
 #include "cuda/heads.cuh"
 #include "cuda/unit.cuh"
 
@@ -13,14 +13,15 @@ __global__ void embed_kernel(const __grid_constant__ EmbedOp op) {
   const int units = op.table.columns / Unit<F>::kWeights, u = int(blockIdx.x * blockDim.x + threadIdx.x), t = int(blockIdx.y);
   if (u >= units) return;
   Unit<F> unit;
-  unit.load(op.table, int64_t(op.tokens[t]) * units + u);
+  unit.load(op.table, op.tokens[t], u);
   float* out = op.out + t * op.stride + u * Unit<F>::kWeights;
   unit.decode(u, [&](int e, float v) { out[e] = op.scale == 1.0f ? v : v * op.scale; });
 }
 
 /// y = x scale; y = norm(y, post); sum = residual + y; out = norm(sum), each part where given. Whole rows, or head by head.
 __global__ __launch_bounds__(kThreads) void row_kernel(const __grid_constant__ RowOp op) {
-  __shared__ float scratch[2][kThreads / 32];
+  PLUMB_SHARED(float, work);  // [dim]
+  __shared__ float parts[2][64];
   let_successor_start();
   wait_for_predecessor();
   const int t = int(blockIdx.x), in = op.rows ? op.rows[t] : t, head = int(blockIdx.y);
@@ -28,28 +29,24 @@ __global__ __launch_bounds__(kThreads) void row_kernel(const __grid_constant__ R
   const float* residual = op.residual ? op.residual + in * op.residual_stride + head * op.dim : nullptr;
   float* sum = op.sum ? op.sum + in * op.sum_stride + head * op.dim : nullptr;
   float* out = op.out + t * op.out_stride + head * op.dim;
-  float post = 1;
-  if (op.post) post = 1.0f / sqrtf(row_squares(x, op.dim, op.scale, scratch[0]) / float(op.dim) + op.post_eps);
-  const auto before = [&](int i) {
-    float y = op.scale == 1.0f ? x[i] : x[i] * op.scale;
-    if (op.post) y = y * post * op.post[i];
-    return residual ? residual[i] + y : y;
-  };
-  float ss = 0, r = 1;
-  if (op.norm) {
-    for (int i = int(threadIdx.x) * 4; i < op.dim; i += kThreads * 4) {
-      for (int j = 0; j < 4; ++j) {
-        const float y = before(i + j);
-        ss = fmaf(y, y, ss);
-      }
-    }
-    r = 1.0f / sqrtf(block_sum(ss, scratch[1]) / float(op.dim) + op.eps);
+  float post = 1, r = 1;
+  if (op.post) {
+    for (int i = int(threadIdx.x); i < op.dim; i += kThreads) work[i] = op.scale == 1.0f ? x[i] : x[i] * op.scale;
+    __syncthreads();
+    post = norm_factor(block_squares(work, op.dim, parts[0]), op.dim, op.post_eps);
+    __syncthreads();
   }
   for (int i = int(threadIdx.x); i < op.dim; i += kThreads) {
-    const float y = before(i);
+    float y = op.post ? work[i] * post * op.post[i] : op.scale == 1.0f ? x[i] : x[i] * op.scale;
+    if (residual) y = residual[i] + y;
     if (sum) sum[i] = y;
-    out[i] = op.norm ? y * r * op.norm[i] : y;
+    work[i] = y;
   }
+  if (op.norm) {
+    __syncthreads();
+    r = norm_factor(block_squares(work, op.dim, parts[1]), op.dim, op.eps);
+  }
+  for (int i = int(threadIdx.x); i < op.dim; i += kThreads) out[i] = op.norm ? work[i] * r * op.norm[i] : work[i];
 }
 
 /// A warp per head of a token.
@@ -73,6 +70,38 @@ __global__ void glu_kernel(const __grid_constant__ GluOp op) {
   wait_for_predecessor();
   const int64_t at = blockIdx.y * op.stride + blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   if (blockIdx.x * blockDim.x + threadIdx.x < op.stride) op.out[at] = activate(op.act, op.gate[at]) * op.up[at];
+}
+
+/// Where round_kernel writes a row.
+struct CodesOut {
+  uint32_t *high, *low;
+  float2* scales;
+  Refined* window;
+  int first;  // window
+  __device__ void codes(int lane, uint32_t h, uint32_t l) {
+    high[first * 32 + lane] = h;
+    if (low) low[first * 32 + lane] = l;
+  }
+  __device__ void scale(int block, const BlockScale& b) { scales[first * 4 + block] = {b.s, b.t}; }
+  __device__ void refined(const Refined& r) { window[first] = r; }
+};
+
+template <bool kWide>
+__global__ __launch_bounds__(kThreads) void round_kernel(const __grid_constant__ RoundOp op) {
+  let_successor_start();
+  wait_for_predecessor();
+  const int64_t t = blockIdx.x;
+  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32, windows = (op.columns + kWindow - 1) / kWindow;
+  const Codes& c = op.codes;
+  CodesOut out{reinterpret_cast<uint32_t*>(c.high + t * op.columns), kWide ? reinterpret_cast<uint32_t*>(c.low + t * op.columns) : nullptr,
+               reinterpret_cast<float2*>(c.scales) + t * (op.columns / 32), static_cast<Refined*>(c.refined) + t * windows, 0};
+  for (int w = warp; w < windows; w += kThreads / 32) {
+    const int column = w * kWindow + lane * 4;
+    float4 v = {0, 0, 0, 0};
+    if (column < op.columns) v = *reinterpret_cast<const float4*>(op.x + t * op.x_stride + column);
+    out.first = w;
+    round_window<kWide>(v, column < op.columns, op.rounding == 1, out);
+  }
 }
 
 __global__ __launch_bounds__(kThreads) void half_kernel(const __grid_constant__ HalfOp op) {
@@ -105,7 +134,7 @@ const char* embed(Context* c, const EmbedOp& op) {
 }
 
 const char* row(Context* c, const RowOp& op) {
-  return launch(c, row_kernel, dim3(unsigned(op.n), unsigned(op.heads)), kThreads, 0, op);
+  return launch(c, row_kernel, dim3(unsigned(op.n), unsigned(op.heads)), kThreads, op.dim * 4, op);
 }
 
 const char* heads(Context* c, const HeadsOp& op) {
@@ -117,6 +146,11 @@ const char* heads(Context* c, const HeadsOp& op) {
 
 const char* glu(Context* c, const GluOp& op) {
   return launch(c, glu_kernel, dim3(unsigned((op.stride + 255) / 256), unsigned(op.n)), 256, 0, op);
+}
+
+const char* round_rows(Context* c, const RoundOp& op) {
+  const dim3 grid{unsigned(op.n)};
+  return op.rounding == 2 ? launch(c, round_kernel<true>, grid, kThreads, 0, op) : launch(c, round_kernel<false>, grid, kThreads, 0, op);
 }
 
 const char* to_half(Context* c, const HalfOp& op) { return launch(c, half_kernel, dim3(unsigned(op.n)), kThreads, 0, op); }

@@ -84,8 +84,13 @@ struct CudaSequence::State {
         options(options_),
         device((cuda::check_supported(program_), library(options_)), options_.device),
         weights(program_, device.api, device.context, pool, progress),
-        sequence{device.api,     device.context,  weights,
-                 options_.n_ctx, options_.kv_f32, make_cache(program_, device, options_)} {}
+        sequence{device.api,
+                 device.context,
+                 weights,
+                 options_.n_ctx,
+                 options_.kv_f32,
+                 options_.f32,
+                 make_cache(program_, device, options_)} {}
 
   Planned& planned(std::unique_ptr<Planned>& which, int tokens, std::set<Value> values) {
     if (!which) {
@@ -94,6 +99,7 @@ struct CudaSequence::State {
                                         PlanOptions{.max_tokens = tokens,
                                                     .all_rows = all,
                                                     .fuse = options.fuse,
+                                                    .rounding = options.rounding,
                                                     .rows_apart = true,
                                                     .observed = std::move(values)},
                                         sequence);

@@ -91,6 +91,19 @@ TEST_P(CudaModel, APromptAtOnceEqualsTheReferenceWithinTheBoundInEveryFormat) {
   }
 }
 
+TEST_P(CudaModel, InF32OnlyTheOrderOfAdditionDiffersFromTheReference) {
+  for (Format format : kFormats) {
+    const TestModel model(format, {});
+    const Program p = model.program();
+    CudaSequence s(p, pool_,
+                   CudaOptions{.n_ctx = 16, .max_tokens = 8, .kv_f32 = true, .f32 = true, .api = api_},
+                   [](double) {});
+    const std::vector<float> want = reference(p), together = logits(s, 6);
+    EXPECT_LT(error(together, want), bound(Format::F32, 1, false)) << info(format).name;
+    EXPECT_EQ(logits(s, 1), together) << info(format).name;
+  }
+}
+
 TEST_P(CudaModel, SplitsOfAPromptIntoPiecesOfSeveralTokensGiveTheSameBits) {
   const TestModel model(Format::Q4_K, {});
   const Program p = model.program();

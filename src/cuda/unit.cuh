@@ -2,26 +2,21 @@
 // activations, and its decoding to f32 as quant/ does it, operation for operation.
 //
 // Products are those of docs/numerics.md: I, an exact integer over the block; acc = fma(float(I), w s, acc); with a minimum
-// then acc = fma(m, t, acc).
+// then acc = fma(m, t, acc). Here each is a pair (float(I), w s) or (m, t), to be added by whoever has all pairs of a row.
 #pragma once
 
 #include <cuda_fp16.h>
 
 #include "cuda/api.h"
+#include "cuda/rounding.cuh"
 
 namespace plumb::cuda {
 
-struct BlockScale {  // of 32 activations
-  float s;
-  int low, high;  // sums of the codes of elements 0..15 and 16..31
-  float t;        // s * (low + high)
-};
-
-// Activations of one row in shared memory: int8 in three planes, or floats in planes that a warp reads without conflicts.
+// Rounded activations of one row in shared memory.
 struct Activation {
-  const uint4 *low, *high;
+  const uint4 *high, *low;  // codes, two uint4 per unit: of 8 bits, or both planes of 16
   const BlockScale* scale;
-  const float4 *even, *odd;
+  const Refined* refined;  // null without refinement
 };
 
 __device__ inline uint4 stream16(const void* p) { return __ldcs(static_cast<const uint4*>(p)); }
@@ -39,8 +34,20 @@ struct Unit {
   uint2 h;
   uint4 s;
 
-  /// i: index of the unit in the matrix.
-  __device__ void load(const Matrix& m, int64_t i) {
+  /// Unit u of a row.
+  __device__ void load(const Matrix& m, int row, int u) {
+    load_codes(m, row, u);
+    load_super(m, row, u);
+  }
+
+  /// Number of unit u of a row in its planes; that of unit u + 1 is kRowGroup more.
+  __device__ static int64_t index(const Matrix& m, int row, int u) {
+    const int units = m.columns / kWeights;
+    return kWeights == 32 ? (int64_t(row / kRowGroup) * units + u) * kRowGroup + row % kRowGroup : int64_t(row) * units + u;
+  }
+
+  __device__ void load_codes(const Matrix& m, int row, int u) { load_codes(m, index(m, row, u)); }
+  __device__ void load_codes(const Matrix& m, int64_t i) {
     if constexpr (F == kQ8_0) {
       q = stream16(m.q + i * 32), q2 = stream16(m.q + i * 32 + 16);
     } else {
@@ -48,13 +55,20 @@ struct Unit {
     }
     if constexpr (kFive) h.x = __ldcs(reinterpret_cast<const uint32_t*>(m.h) + i);
     if constexpr (F == kQ6_K) h = __ldcs(reinterpret_cast<const uint2*>(m.h) + i);
-    if constexpr (F == kQ4_0 || F == kQ5_0 || F == kQ8_0) s.x = __ldg(reinterpret_cast<const uint16_t*>(m.s) + i);
+    if constexpr (F == kQ4_0 || F == kQ5_0 || F == kQ8_0 || F == kQ6_K) s.x = __ldg(reinterpret_cast<const uint16_t*>(m.s) + i);
     if constexpr (F == kQ4_1 || F == kQ5_1) s.x = __ldg(reinterpret_cast<const uint32_t*>(m.s) + i);
-    if constexpr (F == kQ4_K || F == kQ5_K) s = __ldg(reinterpret_cast<const uint4*>(m.s) + i / 8);
-    if constexpr (F == kQ6_K) {
-      s.x = __ldg(reinterpret_cast<const uint16_t*>(m.s) + i);
-      s.y = __ldg(reinterpret_cast<const uint16_t*>(m.d) + i / 8);
-    }
+  }
+
+  /// What the eight units of a superblock share.
+  __device__ void load_super(const Matrix& m, int row, int u) {
+    if constexpr (!kSuper) return;
+    const int64_t i = (int64_t(row / kRowGroup) * (m.columns / 256) + u / 8) * kRowGroup + row % kRowGroup;
+    if constexpr (F == kQ4_K || F == kQ5_K) s = __ldg(reinterpret_cast<const uint4*>(m.s) + i);
+    if constexpr (F == kQ6_K) s.y = __ldg(reinterpret_cast<const uint16_t*>(m.d) + i);
+  }
+  __device__ void take_super(const Unit& from) {
+    if constexpr (F == kQ4_K || F == kQ5_K) s = from.s;
+    if constexpr (F == kQ6_K) s.y = from.s.y;
   }
 
   /// Codes of elements 4 w .. 4 w + 3 as bytes, w = 0..7; Q8_0: signed.
@@ -70,9 +84,9 @@ struct Unit {
   /// Scale and minimum of unit j of its superblock, as decoding uses them: value = scale * code + min.
   __device__ float2 scale_min(int j) const {
     if constexpr (F == kQ4_K || F == kQ5_K) {
-      const auto byte = [&](int i) { return (i < 4 ? s.y >> 8 * i : i < 8 ? s.z >> (8 * i - 32) : s.w >> (8 * i - 64)) & 255u; };
-      const uint32_t scale = j < 4 ? byte(j) & 63 : (byte(j + 4) & 15) | byte(j - 4) >> 6 << 4;
-      const uint32_t min = j < 4 ? byte(j + 4) & 63 : byte(j + 4) >> 4 | byte(j) >> 6 << 4;
+      const uint32_t scales = j < 4 ? s.y & 0x3f3f3f3fu : (s.w & 0x0f0f0f0fu) | (s.y >> 2 & 0x30303030u);
+      const uint32_t mins = j < 4 ? s.z & 0x3f3f3f3fu : (s.w >> 4 & 0x0f0f0f0fu) | (s.z >> 2 & 0x30303030u);
+      const uint32_t scale = scales >> j % 4 * 8 & 255u, min = mins >> j % 4 * 8 & 255u;
       return {half_bits(s.x & 0xffff) * float(scale), -(half_bits(s.x >> 16) * float(min))};
     }
     if constexpr (F == kQ6_K) return {half_bits(s.y), 0};
@@ -80,37 +94,60 @@ struct Unit {
   }
   __device__ int sub_scale(int half) const { return int(int8_t(s.x >> 8 * half)); }
 
-  /// acc + the product of this unit, unit u of its row, with the activations.
-  __device__ float dot(float acc, const Activation& a, int u) const {
-    if constexpr (kWeights == 32) {
-      const uint4 low = a.low[u], high = a.high[u];
-      const BlockScale b = a.scale[u];
-      int i0 = 0, i1 = 0;
-#pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        i0 = __dp4a(int(codes(w)), int((&low.x)[w]), i0);
-        i1 = __dp4a(int(codes(w + 4)), int((&high.x)[w]), i1);
-      }
-      i0 -= kOffset * b.low, i1 -= kOffset * b.high;
-      const int sum = F == kQ6_K ? sub_scale(0) * i0 + sub_scale(1) * i1 : i0 + i1;
-      const float2 sm = scale_min(u % 8);
-      acc = fmaf(float(sum), sm.x * b.s, acc);
-      return kMin ? fmaf(sm.y, b.t, acc) : acc;
-    } else {
-      const float4 x = a.even[u];
-      const uint32_t* p = &q.x;
-      if constexpr (F == kF32) {
-        acc = fmaf(__uint_as_float(p[0]), x.x, acc), acc = fmaf(__uint_as_float(p[1]), x.y, acc);
-        acc = fmaf(__uint_as_float(p[2]), x.z, acc);
-        return fmaf(__uint_as_float(p[3]), x.w, acc);
-      } else {
-        const float4 y = a.odd[u];
-        acc = fmaf(value(0), x.x, acc), acc = fmaf(value(1), x.y, acc), acc = fmaf(value(2), x.z, acc);
-        acc = fmaf(value(3), x.w, acc), acc = fmaf(value(4), y.x, acc), acc = fmaf(value(5), y.y, acc);
-        acc = fmaf(value(6), y.z, acc);
-        return fmaf(value(7), y.w, acc);
-      }
+  static constexpr int kPairs = F == kQ6_K || kMin ? 2 : 1, kRefinedPairs = kMin ? 2 : 1;
+
+  /// The pairs of this unit, unit u of its row, with the activations, `step` apart; those of the window's refined columns if they
+  /// are here.
+  template <bool kWide>
+  __device__ void multiply(const Activation& a, int u, float2* out, float2* of_refined, int step) const {
+    const BlockScale b = a.scale[u];
+    int i0 = 0, i1 = 0;
+    add_codes(a.high[2 * u], a.high[2 * u + 1], i0, i1);
+    if constexpr (kWide) {
+      i0 *= 254, i1 *= 254;
+      add_codes(a.low[2 * u], a.low[2 * u + 1], i0, i1);
     }
+    const float2 sm = scale_min(u % 8);
+    if constexpr (F == kQ6_K) {
+      i0 -= kOffset * b.low, i1 -= kOffset * b.high;
+      out[0] = {float(i0), sm.x * float(sub_scale(0)) * b.s};
+      out[step] = {float(i1), sm.x * float(sub_scale(1)) * b.s};
+    } else {
+      i0 += i1;
+      if (kOffset != 0) i0 -= kOffset * (b.low + b.high);
+      out[0] = {float(i0), sm.x * b.s};
+      if constexpr (kMin) out[step] = {sm.y, b.t};
+    }
+    if (kWide || !a.refined) return;
+    const Refined r = a.refined[u / 4];
+    if (r.at / 8 != u % 4) return;
+    int i = 0;
+#pragma unroll
+    for (int w = 0; w < 8; ++w) {
+      const int x = r.at % 8 == w ? int(r.codes) : 0;
+      i = __dp4a(int(codes(w)), x, i);
+    }
+    if (kOffset != 0) i -= kOffset * __dp4a(0x01010101, int(r.codes), 0);
+    const float scale = F == kQ6_K ? sm.x * float(sub_scale(r.at % 8 / 4)) : sm.x;
+    of_refined[0] = {float(i), scale * r.s};
+    if constexpr (kMin) of_refined[step] = {sm.y, r.t};
+  }
+
+  __device__ void add_codes(const uint4& first, const uint4& second, int& i0, int& i1) const {
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      i0 = __dp4a(int(codes(w)), int((&first.x)[w]), i0);
+      i1 = __dp4a(int(codes(w + 4)), int((&second.x)[w]), i1);
+    }
+  }
+
+  /// acc + the product of this unit of a float format with the activations at x and, of its second half, y.
+  __device__ float dot(float acc, float4 x, float4 y) const {
+    acc = fmaf(value(0), x.x, acc), acc = fmaf(value(1), x.y, acc), acc = fmaf(value(2), x.z, acc);
+    acc = fmaf(value(3), x.w, acc);
+    if constexpr (F == kF32) return acc;
+    acc = fmaf(value(4), y.x, acc), acc = fmaf(value(5), y.y, acc), acc = fmaf(value(6), y.z, acc);
+    return fmaf(value(7), y.w, acc);
   }
 
   /// Element e of a float format.
@@ -144,13 +181,20 @@ struct Unit {
   }
 };
 
+constexpr bool quantised(int format) { return format != kF32 && format != kF16 && format != kBF16; }
+
 /// Calls f with the format as a compile-time constant.
 template <class Call>
-void with_format(int format, Call f) {
+void with_float_format(int format, Call f) {
   switch (format) {
     case kF32: return f(std::integral_constant<int, kF32>());
     case kF16: return f(std::integral_constant<int, kF16>());
-    case kBF16: return f(std::integral_constant<int, kBF16>());
+    default: return f(std::integral_constant<int, kBF16>());
+  }
+}
+template <class Call>
+void with_code_format(int format, Call f) {
+  switch (format) {
     case kQ4_0: return f(std::integral_constant<int, kQ4_0>());
     case kQ4_1: return f(std::integral_constant<int, kQ4_1>());
     case kQ5_0: return f(std::integral_constant<int, kQ5_0>());
@@ -160,6 +204,10 @@ void with_format(int format, Call f) {
     case kQ5_K: return f(std::integral_constant<int, kQ5_K>());
     default: return f(std::integral_constant<int, kQ6_K>());
   }
+}
+template <class Call>
+void with_format(int format, Call f) {
+  quantised(format) ? with_code_format(format, f) : with_float_format(format, f);
 }
 
 }  // namespace plumb::cuda

@@ -11,6 +11,7 @@ namespace plumb::cuda {
 namespace {
 
 int64_t aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
+int64_t whole_groups(int64_t rows) { return (rows + kRowGroup - 1) / kRowGroup * kRowGroup; }
 
 // Which weights are matrices, and which are vectors.
 void classify(const Program& p, std::vector<bool>& is_matrix, std::vector<bool>& is_vector) {
@@ -73,8 +74,9 @@ Weights::Weights(const Program& program, const Api& api, Context* context, Pool&
     if (is_matrix[w]) {
       const MatrixFormat format = *matrix_format(ref.format);
       const Planes p = planes(format, ref.columns);
-      const int64_t q = aligned(p.q * ref.rows), h = aligned(p.h * ref.rows), s = aligned(p.s * ref.rows);
-      const uint8_t* data = buffers_.emplace_back(api, context, q + h + s + p.d * ref.rows, ref.name).data();
+      const int64_t rows = whole_groups(ref.rows);
+      const int64_t q = aligned(p.q * rows), h = aligned(p.h * rows), s = aligned(p.s * rows);
+      const uint8_t* data = buffers_.emplace_back(api, context, q + h + s + p.d * rows, ref.name).data();
       matrices_[w] = {data,   data + q,      data + q + h,    data + q + h + s,
                       format, int(ref.rows), int(ref.columns)};
       upload_matrix(ref, matrices_[w], pool);
@@ -87,11 +89,13 @@ Weights::Weights(const Program& program, const Api& api, Context* context, Pool&
 void Weights::upload_matrix(const WeightRef& ref, const Matrix& to, Pool& pool) {
   constexpr int64_t kRowsPerUnit = 64;
   const Planes p = planes(MatrixFormat(to.format), ref.columns);
-  const int64_t most = std::max<int64_t>(kRowsPerUnit, (int64_t(1) << 26) / p.sum());
-  std::vector<uint8_t> staging(size_t(std::min(most, ref.rows) * p.sum()));
+  const int64_t most =
+      std::max<int64_t>(kRowsPerUnit, (int64_t(1) << 26) / p.sum() / kRowsPerUnit * kRowsPerUnit);
+  std::vector<uint8_t> staging(size_t(std::min(most, whole_groups(ref.rows)) * p.sum()));
   for (int64_t first = 0; first < ref.rows; first += most) {
     const int64_t rows = std::min(most, ref.rows - first);
-    uint8_t *q = staging.data(), *h = q + rows * p.q, *s = h + rows * p.h, *d = s + rows * p.s;
+    const int64_t room = whole_groups(rows);
+    uint8_t *q = staging.data(), *h = q + room * p.q, *s = h + room * p.h, *d = s + room * p.s;
     pool.run([&](int) {
       const int units = int((rows + kRowsPerUnit - 1) / kRowsPerUnit);
       for (int u; (u = pool.claim(units)) >= 0;) {
@@ -104,7 +108,7 @@ void Weights::upload_matrix(const WeightRef& ref, const Matrix& to, Pool& pool) 
     for (int i = 0; i < 4; ++i) {
       if (bytes[i] == 0) continue;
       uint8_t* target = const_cast<uint8_t*>(parts[i].first) + first * bytes[i];
-      check(api_.upload(context_, target, parts[i].second, rows * bytes[i]), "copy " + ref.name);
+      check(api_.upload(context_, target, parts[i].second, room * bytes[i]), "copy " + ref.name);
     }
   }
 }

@@ -136,7 +136,9 @@ class CudaRunner : public Runner {
                   {.device = options.device,
                    .n_ctx = n_ctx_,
                    .max_tokens = options_.n_ubatch,
-                   .kv_f32 = options.kv.k == KvType::f32,
+                   .kv_f32 = options.kv.k == KvType::f32 || options.arith == Arith::f32,
+                   .f32 = options.arith == Arith::f32,
+                   .rounding = options.rounding,
                    .fuse = options.fuse},
                   [&model](double share) { model.progress()("loading", share); }) {}
 
@@ -208,6 +210,7 @@ std::unique_ptr<Runner> Runner::make(const Model& model, const RunnerOptions& op
     case Arith::ref64:
       return std::make_unique<ReferenceRunner<double>>(model, options);
     case Arith::fast:
+    case Arith::f32:
       break;
   }
   if (options.backend == Backend::cuda) return std::make_unique<CudaRunner>(model, options);

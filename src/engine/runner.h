@@ -15,7 +15,7 @@
 
 namespace plumb {
 
-enum class Arith { fast, ref32, ref64 };
+enum class Arith { fast, f32, ref32, ref64 };  // f32: of CUDA
 enum class Backend { cpu, cuda };
 enum class NodeRounding { none, f16, bf16 };
 
@@ -36,7 +36,7 @@ struct RunnerOptions {
   int n_ctx = 0;                   // 0: what the model was trained with
   int n_ubatch = 512;              // tokens per call, at most; never changes a bit
   KvTypes kv = {};
-  Rounding rounding = Rounding::refined;    // of activations, on the CPU
+  Rounding rounding = Rounding::refined;    // of activations, in the fast arithmetic
   NodeRounding nodes = NodeRounding::none;  // of every value, in the references
   bool fuse = true;
   int draft = 0;  // ids that prompt lookup may draft for one pass; 0: none; changes no bit; only the CPU's

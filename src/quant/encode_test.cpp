@@ -46,7 +46,23 @@ double relative_error(Format f, const std::vector<float>& x) {
   return std::sqrt(error / size);
 }
 
-constexpr char kRecorded[] = "";
+constexpr char kRecorded[] =
+    "F32 56bfd1ff52da4c8c\n"
+    "F16 518018833eba4f09\n"
+    "Q4_0 d821f44bd42830f2\n"
+    "Q4_1 5c8eafbd67b5a864\n"
+    "Q5_0 92ae4c37ac92aeb5\n"
+    "Q5_1 9df2a67213c12829\n"
+    "Q8_0 982fca12f957c662\n"
+    "Q2_K c82dc57ccd34c463\n"
+    "Q3_K 23176fff20492c5f\n"
+    "Q4_K bc407d9459687238\n"
+    "Q5_K 82704f027f4a7ec4\n"
+    "Q6_K 17c0c59e0de88274\n"
+    "IQ4_NL 0ace135ee0c975d3\n"
+    "IQ4_XS 21f3143eaa60ee26\n"
+    "BF16 25512fb27cc3df52\n"
+    "MXFP4 ebb5cc19b49f2da0\n";
 
 std::vector<Format> encodable() {
   std::vector<Format> all;

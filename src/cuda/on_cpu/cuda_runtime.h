@@ -21,6 +21,7 @@
 
 #define __CUDACC__ 1
 #define __device__
+#define __host__
 #define __global__
 #define __grid_constant__
 #define __launch_bounds__(...)
@@ -45,6 +46,7 @@ struct dim3 {
 };
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 inline int max(int a, int b) { return a > b ? a : b; }
+inline uint32_t max(uint32_t a, uint32_t b) { return a > b ? a : b; }
 inline int min(int a, int b) { return a < b ? a : b; }
 
 namespace on_cpu {
@@ -152,6 +154,7 @@ inline void run_grid(dim3 grid, dim3 threads, size_t shared, std::function<void(
 }  // namespace on_cpu
 
 inline void __syncthreads() { on_cpu::wait(on_cpu::block.all); }
+inline void __syncwarp() { on_cpu::wait(on_cpu::block.warps[on_cpu::block.now / 32].barrier); }
 inline void __threadfence() {}
 template <class T>
 T __shfl_xor_sync(unsigned, T v, int mask) {
@@ -159,6 +162,13 @@ T __shfl_xor_sync(unsigned, T v, int mask) {
   std::memcpy(&v, all[(on_cpu::block.now % 32) ^ size_t(mask)], sizeof(v));
   return v;
 }
+inline unsigned __ballot_sync(unsigned, bool mine) {
+  const uint32_t(*all)[8] = on_cpu::exchange(&mine, sizeof(mine));
+  unsigned out = 0;
+  for (unsigned i = 0; i < 32; ++i) out |= (all[i][0] & 1u) << i;
+  return out;
+}
+inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __dp4a(int a, int b, int c) {
   for (int i = 0; i < 32; i += 8) c += int(int8_t(a >> i)) * int(int8_t(b >> i));
   return c;
@@ -175,6 +185,7 @@ template <class T>
 T __ldg(const T* p) {
   return *p;
 }
+inline uint32_t __float_as_uint(float x) { return std::bit_cast<uint32_t>(x); }
 inline float __uint_as_float(uint32_t u) { return std::bit_cast<float>(u); }
 inline int __float2int_rn(float x) { return std::isnan(x) ? 0 : int(std::lrint(x)); }
 inline unsigned atomicInc(unsigned* p, unsigned most) {

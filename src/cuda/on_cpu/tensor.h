@@ -6,20 +6,24 @@
 
 namespace plumb::cuda {
 
-inline void copy16(__half* to, const void* from, bool valid) {
-  std::memset(static_cast<void*>(to), 0, 16);
-  if (valid) std::memcpy(static_cast<void*>(to), from, 16);
+inline void copy16(void* to, const void* from, bool valid) {
+  std::memset(to, 0, 16);
+  if (valid) std::memcpy(to, from, 16);
+}
+inline void copy8(void* to, const void* from, bool valid) {
+  std::memset(to, 0, 8);
+  if (valid) std::memcpy(to, from, 8);
 }
 inline void commit_copies() {}
 inline void wait_for_copies() {}
 
-inline void load_matrices(uint32_t* r, const __half* p) {
+inline void load_matrices(uint32_t* r, const void* p) {
   const uint32_t(*all)[8] = on_cpu::exchange(&p, sizeof(p));
   const size_t lane = on_cpu::block.now % 32;
   for (size_t m = 0; m < 4; ++m) {
-    const __half* row = nullptr;
+    const uint8_t* row = nullptr;
     std::memcpy(&row, all[8 * m + lane / 4], sizeof(row));
-    std::memcpy(&r[m], row + lane % 4 * 2, 4);
+    std::memcpy(&r[m], row + lane % 4 * 4, 4);
   }
 }
 
@@ -51,6 +55,29 @@ inline void multiply(float* d, const uint32_t* a, uint32_t b0, uint32_t b1) {
       d[i] = std::fma(x, y, d[i]);
     }
   }
+}
+
+/// d += a [16][16 K] b [16 K][8] of int8; `mine` holds a's 2 K words and b's K.
+template <int K>
+void multiply_int8(int* d, const uint32_t* mine) {
+  const uint32_t(*all)[8] = on_cpu::exchange(mine, sizeof(uint32_t) * 3 * K);
+  const int lane = int(on_cpu::block.now % 32);
+  for (int i = 0; i < 4; ++i) {
+    const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+    for (int k = 0; k < 16 * K; ++k) {
+      const int of = k % 16 / 4, shift = k % 4 * 8;
+      d[i] += int(int8_t(all[row % 8 * 4 + of][row / 8 + k / 16 * 2] >> shift)) *
+              int(int8_t(all[column * 4 + of][2 * K + k / 16] >> shift));
+    }
+  }
+}
+inline void multiply_codes(int* d, const uint32_t* a, uint32_t b0, uint32_t b1) {
+  const uint32_t mine[] = {a[0], a[1], a[2], a[3], b0, b1};
+  multiply_int8<2>(d, mine);
+}
+inline void multiply_codes_16(int* d, const uint32_t* a, uint32_t b) {
+  const uint32_t mine[] = {a[0], a[1], b};
+  multiply_int8<1>(d, mine);
 }
 
 }  // namespace plumb::cuda

@@ -1,4 +1,4 @@
-// Many tokens times a matrix on tensor cores: weights are decoded to f16 on their way into shared memory, activations are f16
+// Many tokens times a matrix of floats on tensor cores: weights become f16 on their way into shared memory, activations are f16
 // with a power of two per token. mma.sync m16n8k16, f32 sums, k ascending in steps of 16 whatever the number of tokens: an
 // output does not depend on how many tokens stand beside it.
 #include "cuda/device.cuh"
@@ -33,7 +33,7 @@ struct WeightPiece {
     first = row < p.w.rows && k < p.w.columns ? k / Unit<F>::kWeights : -1;
     if (first < 0) return;
 #pragma unroll
-    for (int i = 0; i < kUnits; ++i) unit[i].load(p.w, int64_t(row) * (p.w.columns / Unit<F>::kWeights) + first + i);
+    for (int i = 0; i < kUnits; ++i) unit[i].load(p.w, row, first + i);
   }
   __device__ void store(__half* to) const {
     uint4 out[4];
@@ -126,13 +126,13 @@ __global__ __launch_bounds__(kBlock, 2) void gemm_kernel(const __grid_constant__
 
 }  // namespace
 
-const char* gemm(Context* c, const LinearOp& op) {
+const char* float_gemm(Context* c, const LinearOp& op) {
   const char* error = nullptr;
   for (int i = 0; i < op.parts && !error; ++i) {
     const Problem p{op.w[i], reinterpret_cast<const __half*>(op.x16), op.x16_scale, op.bias[i], op.residual, op.y[i],
                     op.y_stride[i], op.residual_stride, op.n};
     const dim3 grid(unsigned((op.n + kN - 1) / kN), unsigned((op.w[i].rows + kM - 1) / kM));
-    with_format(op.w[i].format, [&](auto f) { error = launch(c, gemm_kernel<f.value>, grid, kBlock, kTile * 8, p); });
+    with_float_format(op.w[i].format, [&](auto f) { error = launch(c, gemm_kernel<f.value>, grid, kBlock, kTile * 8, p); });
   }
   return error;
 }

@@ -1,0 +1,124 @@
+// The CUDA backend against the CPU's: the same bits, always with the kernels on a processor, and on the
+// device where there is one.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <numeric>
+
+#include "cpu/executor.h"
+#include "cuda/backend.h"
+#include "cuda/library.h"
+#include "cuda/test_model.h"
+
+namespace plumb {
+namespace {
+
+constexpr Rounding kRoundings[] = {Rounding::int8, Rounding::refined, Rounding::int16};
+
+std::vector<int> tokens(int n) {
+  std::vector<int> out;
+  for (int i = 0; i < n; ++i) out.push_back((i * 37 + 3) % 160);
+  return out;
+}
+
+class CudaBits : public testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    std::string why;
+    api_ = GetParam() ? cuda::find_library(&why) : plumb_cuda_api();
+    if (!api_) GTEST_SKIP() << "no CUDA device: " << why;
+  }
+
+  // Logits after n tokens, fed in pieces of that many.
+  std::vector<float> on_cuda(const Program& p, Rounding rounding, KvType kv, int n, int piece) {
+    CudaSequence s(p, pool_,
+                   CudaOptions{.n_ctx = n + 1,
+                               .max_tokens = std::max(piece, 2),
+                               .kv_f32 = kv == KvType::f32,
+                               .rounding = rounding,
+                               .api = api_},
+                   [](double) {});
+    const std::vector<int> all = tokens(n);
+    std::vector<float> out;
+    for (int t = 0; t < n; t += piece) {
+      const auto row =
+          s.decode(std::span(all).subspan(size_t(t), size_t(std::min(piece, n - t))), t, t + piece >= n);
+      out.assign(row.begin(), row.end());
+    }
+    return out;
+  }
+
+  std::vector<float> on_cpu(const Program& p, Rounding rounding, KvType kv, int n) {
+    const CpuWeights weights(p, pool_, {}, [](double) {});
+    const Plan plan = make_plan(p, {.max_tokens = n, .rounding = rounding});
+    CpuExecutor executor(plan, weights, best_isa(), pool_);
+    KvCache cache(p, {kv, kv});
+    cache.reserve(n);
+    const std::vector<int> ids = tokens(n);
+    std::vector<int> positions(ids.size());
+    std::iota(positions.begin(), positions.end(), 0);
+    const std::vector<KvCache*> caches(ids.size(), &cache);
+    const int wanted[] = {n - 1};
+    executor.run({ids, positions, caches, wanted});
+    const auto row = executor.row(p.output, 0);
+    return {row.begin(), row.end()};
+  }
+
+  static void expect_same(const std::vector<float>& a, const std::vector<float>& b, const std::string& what) {
+    ASSERT_EQ(a.size(), b.size());
+    int different = 0;
+    for (size_t i = 0; i < a.size(); ++i) different += std::memcmp(&a[i], &b[i], 4) != 0;
+    EXPECT_EQ(different, 0) << what << ": of " << a.size() << ", the first " << a[0] << " and " << b[0];
+  }
+
+  const cuda::Api* api_ = nullptr;
+  Pool pool_{1};
+};
+
+constexpr Format kFormats[] = {Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1,
+                               Format::Q8_0, Format::Q4_K, Format::Q5_K, Format::Q6_K};
+
+TEST_P(CudaBits, TokenByTokenAndAsAPromptLogitsAreTheCpusInEveryFormatAndRounding) {
+  for (Format format : kFormats) {
+    const TestModel model(format, {});
+    const Program p = model.program();
+    for (Rounding rounding : kRoundings) {
+      const std::string what = std::string(info(format).name) + ", rounding " + std::to_string(int(rounding));
+      const std::vector<float> want = on_cpu(p, rounding, KvType::f16, 5);
+      expect_same(on_cuda(p, rounding, KvType::f16, 5, 1), want, what + ", one token");
+      expect_same(on_cuda(p, rounding, KvType::f16, 5, 5), want, what + ", prompt");
+    }
+  }
+}
+
+TEST_P(CudaBits, HeadNormsPostNormsWindowsAndOddGroupsGiveTheCpusBits) {
+  const TestModel model(Format::Q5_0, {.n_embd = 192,
+                                       .n_head = 6,
+                                       .head_dim = 32,
+                                       .n_ff = 320,
+                                       .n_layer = 3,
+                                       .head_norms = true,
+                                       .post_norms = true});
+  const Program p = model.program();
+  for (KvType kv : {KvType::f16, KvType::f32}) {
+    const std::vector<float> want = on_cpu(p, Rounding::refined, kv, 9);
+    expect_same(on_cuda(p, Rounding::refined, kv, 9, 1), want, "one token");
+    expect_same(on_cuda(p, Rounding::refined, kv, 9, 4), want, "pieces of four");
+  }
+}
+
+TEST_P(CudaBits, AcrossSeveralChunksOfKeysLogitsAreTheCpus) {
+  const TestModel model(
+      Format::Q8_0, {.n_embd = 64, .n_head = 2, .n_head_kv = 1, .head_dim = 32, .n_ff = 64, .n_layer = 2});
+  const Program p = model.program();
+  const std::vector<float> want = on_cpu(p, Rounding::refined, KvType::f16, 530);
+  expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 530), want, "at once");
+  expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 529), want, "the last token alone");
+  expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 265), want, "in two pieces");
+}
+
+INSTANTIATE_TEST_SUITE_P(OnProcessor, CudaBits, testing::Values(false));
+INSTANTIATE_TEST_SUITE_P(OnDevice, CudaBits, testing::Values(true));
+
+}  // namespace
+}  // namespace plumb
