@@ -27,12 +27,12 @@ struct Profile {
 std::vector<Profile> all_profiles() {
   const KvTypes f32{KvType::f32, KvType::f32};
   return {
-      {"f32", {.arith = Arith::ref32}, 1.2e-7},
-      {"q16", {.kv = f32, .rounding = Rounding::int16}, 1.2e-7},
-      {"f16 KV", {.rounding = Rounding::int16}, 1.2e-7},
+      {"f32", {.arith = Arith::ref32}, 3e-7},
+      {"q16", {.kv = f32, .rounding = Rounding::int16}, 3e-7},
+      {"f16 KV", {.rounding = Rounding::int16}, 3e-7},
       {"f16", {.arith = Arith::ref32, .nodes = NodeRounding::f16}, 3e-4},
-      {"q8 refined", {.rounding = Rounding::refined}, 1.2e-7},
-      {"q8", {.rounding = Rounding::int8}, 1.2e-7},
+      {"q8 refined", {.rounding = Rounding::refined}, 3e-7},
+      {"q8", {.rounding = Rounding::int8}, 3e-7},
       {"bf16", {.arith = Arith::ref32, .nodes = NodeRounding::bf16}, 2.4e-3},
   };
 }
