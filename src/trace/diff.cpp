@@ -177,7 +177,7 @@ Diff diff(const DiffRequest& request) {
     unusable.reason = "the trace has none of the model's values";
     return unusable;
   }
-  run.options.arith = Arith::ref64;
+  run.options.arith = Arith::ref64, run.durable = false;
   const TemporaryFolder folder;
   run.path = folder.path() + "/ours.trace";
   record_run(*request.model, run);

@@ -21,7 +21,7 @@ class DiffOf : public ::testing::TestWithParam<const char*> {
  protected:
   std::string record(const char* name, const RunnerOptions& options, Level level, int steps = 0) {
     RunRequest r{.tokens = prompt(9), .steps = steps, .level = level, .options = options};
-    r.engine.set("name", "plumb"), r.path = folder.path + "/" + name;
+    r.engine.set("name", "plumb"), r.durable = false, r.path = folder.path + "/" + name;
     record_run(model, r);
     return r.path;
   }
@@ -37,7 +37,8 @@ class DiffOf : public ::testing::TestWithParam<const char*> {
       copy.shard = 0, copy.tensor.clear();
       w.add(copy, x);
     }
-    Json header = t.header().json;
+    Json header;
+    for (const char* part : {"plumb_trace", "model", "input"}) header.set(part, *t.header().json.find(part));
     w.finish(header);
     return folder.path + "/changed";
   }

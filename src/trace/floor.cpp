@@ -142,7 +142,8 @@ Floor measure_floor(const Model& model, std::span<const int> tokens, const std::
   floor.whole.clear(), floor.local.clear();
   const TemporaryFolder scratch;
   RunRequest request{.tokens = {tokens.begin(), tokens.end()}};
-  request.options.arith = Arith::ref64, request.path = scratch.path() + "/ours.trace";
+  request.durable = false, request.options.arith = Arith::ref64,
+  request.path = scratch.path() + "/ours.trace";
   record_run(model, request);
   const Trace exact_trace = Trace::open(request.path);
   const Rows exact(exact_trace);
