@@ -30,6 +30,12 @@ struct Difference {
   double score = 0;    // error over what floor and printing allow; above 1: too much
 };
 
+/// Undoes a difference of representation in a row of theirs.
+struct Gauge {
+  const char* name;
+  std::function<void(std::span<double> theirs, std::span<const double> ours)> undo;
+};
+
 /// Where each row of a trace's values lies.
 class Rows {
  public:
@@ -48,10 +54,18 @@ class Rows {
   std::vector<double> row(const At& at) const { return trace_.rows(*at.record, at.row, 1); }
   const Trace& trace() const { return trace_; }
 
+  /// The difference of representation that was found at a value; null: none.
+  void found(const std::string& value, Gauge gauge) { gauges_[value] = std::move(gauge); }
+  const Gauge* gauge(const std::string& value) const {
+    const auto at = gauges_.find(value);
+    return at == gauges_.end() ? nullptr : &at->second;
+  }
+
  private:
   const Trace& trace_;
   std::map<std::string, std::map<int64_t, At>> full_;
   std::map<std::string, std::vector<const Record*>> summaries_;
+  std::map<std::string, Gauge> gauges_;
 };
 
 /// Adds up rows into a Difference.
@@ -65,12 +79,6 @@ class Comparison {
   Difference d_;
   double squares_ = 0, dot_ = 0, theirs_ = 0, ours_ = 0, largest_ = -1;
   std::vector<double> head_difference_, head_ours_;
-};
-
-/// Undoes a difference of representation in a row of theirs.
-struct Gauge {
-  const char* name;
-  std::function<void(std::span<double> theirs, std::span<const double> ours)> undo;
 };
 
 /// Those that may apply to the value; `dim` is that of a head.

@@ -65,6 +65,7 @@ void compare_elements(const std::vector<Number>& a, const std::vector<Number>& b
   if (a.empty() || a.size() != b.size()) return;
   double squares = 0, print = 0;
   for (size_t i = 0; i < a.size(); ++i) {
+    rms = std::max(rms, std::abs(b[i].value));
     squares += std::pow(a[i].value - b[i].value, 2);
     print = std::max(print, a[i].unit + b[i].unit);
   }
@@ -80,9 +81,10 @@ Difference compare_records(const Record& a, const Record& b) {
   const double rms = std::max(size->value, 1e-300);
   for (Stat s :
        {Stat::mean, Stat::rms, Stat::min, Stat::max, Stat::absmax, Stat::q01, Stat::q50, Stat::q99}) {
-    if (a.stats[s] && b.stats[s])
-      most.take(std::abs(a.stats[s]->value - b.stats[s]->value) / rms,
-                (a.stats[s]->unit + b.stats[s]->unit) / rms);
+    if (!a.stats[s] || !b.stats[s]) continue;
+    const double unit = std::max(rms, std::abs(b.stats[s]->value));  // an extreme is as exact as its size
+    most.take(std::abs(a.stats[s]->value - b.stats[s]->value) / unit,
+              (a.stats[s]->unit + b.stats[s]->unit) / unit);
   }
   if (a.stats[Stat::rms] && a.stats[Stat::rms]->value > 0) d.scale = rms / a.stats[Stat::rms]->value;
   for (size_t t = 0; t < a.rms_per_token.size() && a.rms_per_token.size() == b.rms_per_token.size(); ++t) {

@@ -42,11 +42,21 @@ void compare_tokens(const std::vector<int>& theirs, const std::vector<int>& ours
   }
 }
 
-void compare_values(const Rows& theirs, const Rows& ours, const std::string& arch, Diff& d) {
+// So that replay undoes it as well.
+void remember_gauge(Rows& theirs, const Rows& ours, const Difference& v, const std::string& arch) {
+  const Record& shape = *ours.full(v.value).begin()->second.record;
+  for (Gauge& gauge : gauges_of(v.value, arch, shape.heads, shape.dim)) {
+    if (v.gauge == gauge.name) theirs.found(v.value, std::move(gauge));
+  }
+}
+
+void compare_values(Rows& theirs, const Rows& ours, const std::string& arch, Diff& d) {
   for (const std::string& name : names_of(ours.trace())) {
     std::optional<Difference> v = compare_full(theirs, ours, name, arch, d.tokens);
     if (!v) v = compare_summaries(theirs, ours, name, d.tokens);
-    if (v && v->tokens > 0) d.values.push_back(std::move(*v));
+    if (!v || v->tokens == 0) continue;
+    if (!v->gauge.empty()) remember_gauge(theirs, ours, *v, arch);
+    d.values.push_back(std::move(*v));
   }
   const std::vector<std::string> known = names_of(ours.trace());
   for (const std::string& name : names_of(theirs.trace())) {
@@ -108,7 +118,8 @@ void place(Diff& d) {
 }
 
 Diff diff_traces(const DiffRequest& request, const Trace& ours_trace) {
-  const Rows theirs(request.theirs), ours(ours_trace);
+  Rows theirs(request.theirs);
+  const Rows ours(ours_trace);
   const Header &a = request.theirs.header(), &b = ours_trace.header();
   Diff d;
   if (a.tokens.empty() || b.tokens.empty()) {
@@ -166,7 +177,7 @@ Diff diff(const DiffRequest& request) {
     unusable.reason = "the trace has none of the model's values";
     return unusable;
   }
-  run.options.arith = Arith::ref64;
+  run.options.arith = Arith::ref64, run.durable = false;
   const TemporaryFolder folder;
   run.path = folder.path() + "/ours.trace";
   record_run(*request.model, run);

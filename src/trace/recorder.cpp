@@ -145,7 +145,7 @@ std::set<Value> matching_values(const Program& program, const std::string& patte
 }
 
 void record_run(const Model& model, const RunRequest& request) {
-  Writer writer(request.path);
+  Writer writer(request.path, request.durable);
   Sink sink(model.program(), writer, request.level);
   RunnerOptions options = request.options;
   options.taps = matching_values(model.program(), request.only);

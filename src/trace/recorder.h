@@ -18,6 +18,7 @@ struct RunRequest {
   RunnerOptions options = {};  // without taps
   Json engine = {};            // for the header
   std::string arithmetic = {};
+  bool durable = true;    // else nothing waits for the disk
   std::string path = {};  // of the trace
 };
 

@@ -81,7 +81,8 @@ class Replay {
     std::vector<double> x(size_t(count * size));
     const auto& rows = recorded(v);
     for (auto at = rows.lower_bound(first); at != rows.end() && at->first < first + count; ++at) {
-      const std::vector<double> row = rows_.row(at->second);
+      std::vector<double> row = rows_.row(at->second);
+      if (const Gauge* gauge = rows_.gauge(p_.nodes[size_t(v)].name)) gauge->undo(row, row);
       std::copy(row.begin(), row.end(), x.begin() + (at->first - first) * size);
     }
     return x;
@@ -111,9 +112,10 @@ class Replay {
                                 r.segment, values);
     const int64_t size = p_.shape(r.value).size();
     for (int64_t position : wanted) {
-      const std::vector<double> theirs = rows_.row(out.at(position));
-      c.add(position, theirs,
-            std::span(values[r.value]).subspan(size_t((position - first) * size), size_t(size)));
+      const auto ours = std::span(values[r.value]).subspan(size_t((position - first) * size), size_t(size));
+      std::vector<double> theirs = rows_.row(out.at(position));
+      if (const Gauge* gauge = rows_.gauge(p_.nodes[size_t(r.value)].name)) gauge->undo(theirs, ours);
+      c.add(position, theirs, ours);
     }
   }
 

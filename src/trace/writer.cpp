@@ -43,8 +43,8 @@ void write_bytes(int fd, std::span<const uint8_t> bytes, const std::string& path
   }
 }
 
-void close_synced(int fd, const std::string& path) {
-  const bool synced = ::fsync(fd) == 0;
+void close_file(int fd, bool durable, const std::string& path) {
+  const bool synced = !durable || ::fsync(fd) == 0;
   if (::close(fd) != 0 || !synced) fail("to write", path);
 }
 
@@ -57,7 +57,8 @@ void sync_folder(const std::string& path) {
 
 }  // namespace
 
-Writer::Writer(std::string path) : path_(std::move(path)), records_(nullptr, &std::fclose) {
+Writer::Writer(std::string path, bool durable)
+    : path_(std::move(path)), records_(nullptr, &std::fclose), durable_(durable) {
   while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
   check_free(path_);
   folder_ = path_ + ".XXXXXX";
@@ -128,7 +129,7 @@ void Writer::close_shard() {
   head += text;
   if (::lseek(shard_, 0, SEEK_SET) < 0) fail("to write", path_);
   write_bytes(shard_, {reinterpret_cast<const uint8_t*>(head.data()), head.size()}, path_);
-  close_synced(std::exchange(shard_, -1), path_);
+  close_file(std::exchange(shard_, -1), durable_, path_);
   Json shard;
   shard.set("file", shard_name(shards_.size() + 1)), shard.set("bytes", 8 + kIndexBytes + shard_bytes_);
   shards_.push_back(std::move(shard));
@@ -137,18 +138,18 @@ void Writer::close_shard() {
 void Writer::finish(Json header) {
   close_shard();
   FILE* records = records_.release();
-  const bool written = std::fflush(records) == 0 && ::fsync(::fileno(records)) == 0;
+  const bool written = std::fflush(records) == 0 && (!durable_ || ::fsync(::fileno(records)) == 0);
   if (std::fclose(records) != 0 || !written) fail("to write", path_);
   header.set("records", count_), header.set("shards", std::move(shards_));
   const std::string text = dump(header, {.indent = 1}) + "\n";
   const int fd = ::open((folder_ + "/trace.json").c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) fail("to create a file", path_);
   write_bytes(fd, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}, path_);
-  close_synced(fd, path_);
+  close_file(fd, durable_, path_);
   const mode_t mask = ::umask(0);
   ::umask(mask);
   ::chmod(folder_.c_str(), 0777 & ~mask);
-  sync_folder(folder_);
+  if (durable_) sync_folder(folder_);
   check_free(path_);
   std::error_code ignored;
   const std::string old = folder_ + ".old";
@@ -160,7 +161,7 @@ void Writer::finish(Json header) {
   finished_ = true;
   if (replaced) fs::remove_all(old, ignored);
   const std::string parent = fs::path(path_).parent_path().string();
-  sync_folder(parent.empty() ? "." : parent);
+  if (durable_) sync_folder(parent.empty() ? "." : parent);
 }
 
 }  // namespace plumb::trace

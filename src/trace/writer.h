@@ -17,7 +17,8 @@ class Writer {
 
   /// Throws Error "trace.exists" if there is something at `path` that is no trace, "file.write" if nothing
   /// can be written there.
-  explicit Writer(std::string path);
+  /// Not durable: nothing waits for the disk; for traces that are read once and removed.
+  explicit Writer(std::string path, bool durable = true);
   /// Removes what was written unless finish() has been called.
   ~Writer();
   Writer(const Writer&) = delete;
@@ -44,6 +45,7 @@ class Writer {
   int64_t shard_bytes_ = 0, index_bytes_ = 0;
   std::vector<Entry> entries_;
   Json::Array shards_;
+  bool durable_;
   bool finished_ = false;
 };
 

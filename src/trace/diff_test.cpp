@@ -1,0 +1,119 @@
+// Two runs of tiny random models: honest roundings are noise, a changed operation is found where it is.
+#include "trace/diff.h"
+
+#include <gtest/gtest.h>
+
+#include "trace/recorder.h"
+#include "trace/test_support.h"
+#include "trace/writer.h"
+
+namespace plumb::trace {
+namespace {
+
+using testing::code_of;
+using testing::Folder;
+using testing::prompt;
+using testing::TinyFile;
+
+std::string kind(const std::string& value) { return value.substr(value.rfind('.') + 1); }
+
+class DiffOf : public ::testing::TestWithParam<const char*> {
+ protected:
+  std::string record(const char* name, const RunnerOptions& options, Level level, int steps = 0) {
+    RunRequest r{.tokens = prompt(9), .steps = steps, .level = level, .options = options};
+    r.engine.set("name", "plumb"), r.durable = false, r.path = folder.path + "/" + name;
+    record_run(model, r);
+    return r.path;
+  }
+
+  // A full trace in which the rows of `value` have been changed, and nothing downstream.
+  std::string changed(const std::string& from, const std::string& value) {
+    const Trace t = Trace::open(from);
+    Writer w(folder.path + "/changed");
+    for (const Record& r : t.records()) {
+      std::vector<float> x;
+      for (double v : t.rows(r, 0, r.tokens)) x.push_back(float(r.value == value ? 1.5 * v : v));
+      Record copy = r;
+      copy.shard = 0, copy.tensor.clear();
+      w.add(copy, x);
+    }
+    Json header;
+    for (const char* part : {"plumb_trace", "model", "input"}) header.set(part, *t.header().json.find(part));
+    w.finish(header);
+    return folder.path + "/changed";
+  }
+
+  const TinyFile file{{.arch = GetParam(), .format = Format::Q8_0}};
+  const Model model{file.path(), {.threads = 2}};
+  const Folder folder;
+};
+
+TEST_P(DiffOf, OurRoundingsAreNoiseAtEveryLevelAndTheirProfileIsRecognised) {
+  const std::pair<const char*, RunnerOptions> runs[] = {
+      {"f32", {.arith = Arith::ref32}},
+      {"q8 refined", {}},
+      {"bf16", {.arith = Arith::ref32, .nodes = NodeRounding::bf16}},
+  };
+  for (const auto& [profile, options] : runs) {
+    for (Level level : {Level::full, Level::sketch, Level::stats}) {
+      const Trace t = Trace::open(record("theirs", options, level, 2));
+      const Diff d = diff({.theirs = t, .model = &model, .cache = folder.path + "/cache"});
+      EXPECT_EQ(d.verdict, Diff::Verdict::same) << profile << " level " << int(level) << " "
+                                                << (d.first < 0 ? "" : d.values[size_t(d.first)].value);
+      EXPECT_EQ(d.tokens, 11);
+      EXPECT_EQ(d.replayed, level == Level::full);
+      if (level == Level::full) {
+        EXPECT_EQ(d.profile, profile);
+        EXPECT_EQ(d.values.size(), model.program().nodes.size());
+      }
+    }
+  }
+}
+
+TEST_P(DiffOf, AChangedValueIsNamedWithItsFactorAndReplayMarksItAndItsReaders) {
+  const std::string right = record("right", {.arith = Arith::ref64}, Level::full);
+  const std::string name = "blk.1.ffn_norm";
+  const Trace theirs = Trace::open(changed(right, name)), ours = Trace::open(right);
+  const Diff d = diff({.theirs = theirs, .model = &model, .cache = folder.path + "/cache"});
+  EXPECT_EQ(d.verdict, Diff::Verdict::named);
+  EXPECT_EQ(d.reason, name + " is ours times 1.5");
+  std::vector<std::string> lit;
+  for (int i : d.lit) lit.push_back(kind(d.operations[size_t(i)].difference.value));
+  EXPECT_EQ(lit, (std::vector<std::string>{"ffn_norm", "ffn_gate", "ffn_up"}));
+  const Diff without = diff({.theirs = theirs, .ours = &ours});
+  ASSERT_GE(without.first, 0);
+  EXPECT_EQ(without.values[size_t(without.first)].value, name);
+  EXPECT_FALSE(without.replayed);
+}
+
+INSTANTIATE_TEST_SUITE_P(Architectures, DiffOf, ::testing::Values("llama", "gemma3"),
+                         [](const auto& p) { return std::string(p.param); });
+
+TEST(Diff, RowsThatTwoRecordsHoldAreRefused) {
+  const Trace t = Trace::parse(R"({"plumb_trace":1,"records":[
+    {"value":"x","tokens":[0,2],"shape":[2,1],"data":[1,2]},{"value":"x","tokens":[1,1],"shape":[1,1],"data":[2]}]})",
+                               "t");
+  EXPECT_EQ(code_of([&] { diff({.theirs = t, .ours = &t}); }), "trace.overlap");
+}
+
+TEST(Diff, WithoutACommonValueTheEvidenceIsUnusable) {
+  const auto one = [](const std::string& name) {
+    return Trace::parse(R"({"plumb_trace":1,"records":[{"value":")" + name +
+                            R"(","tokens":[0,1],"shape":[1,1],"data":[1]}]})",
+                        "t");
+  };
+  const Trace a = one("x"), b = one("y");
+  EXPECT_EQ(diff({.theirs = a, .ours = &b}).verdict, Diff::Verdict::unusable);
+  EXPECT_EQ(diff({.theirs = a, .ours = &a}).verdict, Diff::Verdict::same);
+}
+
+TEST(Patterns, StarsAndQuestionMarksStandForTextAndOneCharacter) {
+  EXPECT_TRUE(matches("blk.*.attn_?", "blk.12.attn_q"));
+  EXPECT_FALSE(matches("blk.*.attn_?", "blk.12.attn_qq"));
+  EXPECT_TRUE(matches("*", ""));
+  EXPECT_TRUE(matches("*a*b*", "xxaybz"));
+  EXPECT_FALSE(matches("*a*b", "xxaybz"));
+}
+
+}  // namespace
+}  // namespace plumb::trace
