@@ -102,6 +102,17 @@ std::string replay_text(const Diff& d) {
   return text;
 }
 
+std::string habits_text(const Diff& d) {
+  std::map<std::pair<std::string, std::string>, int> habits;
+  for (const trace::Replayed& r : d.operations) {
+    if (!r.habit.empty()) ++habits[{kind_of(r.difference.value), r.habit}];
+  }
+  std::string text;
+  for (const auto& [habit, n] : habits)
+    text += line("BY DESIGN", fmt::format("{} of {}: {}", n, habit.first, habit.second));
+  return text;
+}
+
 std::string same_text(const Diff& d) {
   const auto worst =
       std::max_element(d.values.begin(), d.values.end(),
@@ -146,6 +157,7 @@ std::string diff_text(const Diff& d, const Model* model) {
   if (d.values.empty()) return text;
   text += d.first < 0 ? same_text(d) : first_text(d, model);
   if (d.replayed) text += replay_text(d);
+  text += habits_text(d);
   if (d.verdict == Diff::Verdict::named && d.token_at < 0) text += line("CAUSE", d.reason);
   std::map<std::string, int> gauges;
   for (const Difference& v : d.values) {
@@ -175,6 +187,7 @@ Json diff_json(const Diff& d, const Model* model) {
     Json::Array segment;
     for (Value v : r.segment) segment.push_back(model->program().nodes[size_t(v)].name);
     o.set("segment", std::move(segment));
+    if (!r.habit.empty()) o.set("habit", r.habit);
     operations.push_back(std::move(o));
   }
   for (int i : d.lit) lit.push_back(d.operations[size_t(i)].difference.value);

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "trace/habit.h"
 #include "trace/recorder.h"
 
 namespace plumb::trace {
@@ -107,6 +108,27 @@ void judge_all(const DiffRequest& request, const Floor& floor, Diff& d) {
   }
 }
 
+// Differences of design are no faults: they are named and leave the list of those that are.
+void excuse_habits(const DiffRequest& request, const Rows& theirs, Diff& d) {
+  std::vector<int> rest;
+  for (int i : d.lit) {
+    Replayed& r = d.operations[size_t(i)];
+    std::optional<Habit> habit = habit_of(request.model->program(), theirs, r, d.tokens);
+    if (habit) habit->difference.floor = r.difference.floor;
+    // A hundredth of the error may remain: here and there an entry rounds to its neighbour.
+    if (habit && habit->difference.tokens > 0 &&
+        (score_of(habit->difference) <= 1 || habit->difference.error < r.difference.error / 100)) {
+      r.habit = habit->what;
+    } else {
+      rest.push_back(i);
+    }
+  }
+  const bool excused = rest.size() < d.lit.size();
+  d.lit = std::move(rest);
+  // What follows from them is explained where every later operation agrees on its own inputs.
+  if (excused && d.lit.empty() && d.operations.size() + 1 >= d.values.size()) d.first = -1;
+}
+
 // With elements of every value, what a faulty operation did shows in its own replay: the first of those is
 // where the runs part, however small its effect downstream.
 void place(Diff& d) {
@@ -140,6 +162,7 @@ Diff diff_traces(const DiffRequest& request, const Trace& ours_trace) {
     floor = assumed_floor(names_of(ours_trace));
   }
   judge_all(request, floor, d);
+  if (d.replayed) excuse_habits(request, theirs, d);
   place(d);
   d.verdict = Diff::Verdict::same;
   if (d.first >= 0) {

@@ -175,6 +175,10 @@ Floor assumed_floor(const std::vector<std::string>& values) {
   return floor;
 }
 
+double score_of(const Difference& d) {
+  return d.finite ? d.error / (kAllowed * d.floor + d.print) : INFINITY;
+}
+
 size_t judge(const Floor& floor, bool local, std::vector<Difference*>& differences) {
   const auto& errors = local ? floor.local : floor.whole;
   size_t best = 0;
@@ -185,8 +189,7 @@ size_t judge(const Floor& floor, bool local, std::vector<Difference*>& differenc
   }
   for (Difference* d : differences) {
     d->floor = floor.of(errors, d->value, best);
-    d->score = d->error / (kAllowed * d->floor + d->print);
-    if (!d->finite) d->score = INFINITY;
+    d->score = score_of(*d);
   }
   return best;
 }

@@ -21,6 +21,9 @@ Floor measure_floor(const Model& model, std::span<const int> tokens, const std::
 /// Without a model: what each format's rounding would do, growing with depth.
 Floor assumed_floor(const std::vector<std::string>& values);
 
+/// The error over what the floor, once set, and printing allow; above 1: too much.
+double score_of(const Difference& d);
+
 /// Judges errors in the order of the Program. Chooses the profile under which they are most likely, sets
 /// floor and score of each, and returns the profile's index. A score above 1 is too much.
 size_t judge(const Floor& floor, bool local, std::vector<Difference*>& differences);

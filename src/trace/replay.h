@@ -12,6 +12,7 @@ struct Replayed {
   Value value;
   std::vector<Value> segment;  // the nodes computed, ascending; more than one where inputs were not recorded
   Difference difference;
+  std::string habit = {};  // what explains a difference that is no fault
 };
 
 /// Rows at positions below `positions`, which `tokens` covers; in the order of the Program.
