@@ -36,8 +36,8 @@ std::optional<Record> measured(const Rows& ours, const std::string& value, const
   const Record& shape = *full.begin()->second.record;
   Record r;
   r.value = value, r.heads = shape.heads, r.dim = shape.dim;
-  r.first = like.first >= 0 ? like.first : full.begin()->first;
-  r.tokens = like.tokens > 0 ? like.tokens : int64_t(full.size());
+  r.first = like.last ? full.rbegin()->first : like.first >= 0 ? like.first : full.begin()->first;
+  r.tokens = like.last ? 1 : like.tokens > 0 ? like.tokens : int64_t(full.size());
   std::vector<double> rows;
   for (int64_t t = 0; t < r.tokens; ++t) {
     const auto at = full.find(r.first + t);
