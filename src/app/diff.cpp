@@ -1,17 +1,19 @@
 // plumb diff: where two runs part.
 #include "app/command.h"
 #include "app/diff_report.h"
+#include "app/evidence.h"
 #include "app/exit_codes.h"
 #include "app/flags.h"
 #include "app/progress.h"
 #include "base/error.h"
+#include "trace/labels.h"
 
 namespace plumb {
 namespace {
 
 struct Options {
   ModelFlags model;
-  std::string theirs, ours;
+  std::string theirs, ours, rules;
   bool json = false;
 };
 
@@ -23,11 +25,12 @@ void compare(const Options& o) {
                  .where = {.key = "OURS"}});
   }
   ProgressBar bar;
-  const trace::Trace theirs = trace::Trace::open(o.theirs);
+  trace::Trace theirs = open_evidence(o.theirs, o.rules);
   std::optional<trace::Trace> ours;
   std::optional<Model> model;
   if (!o.ours.empty()) ours = trace::Trace::open(o.ours);
   if (!o.model.model.empty()) model.emplace(o.model.path(), o.model.options(bar.callback()));
+  trace::settle_labels(theirs.unnamed_records(), model ? model->program().arch : theirs.header().arch);
   const trace::Diff d = trace::diff({.theirs = theirs,
                                      .ours = ours ? &*ours : nullptr,
                                      .model = model ? &*model : nullptr,
@@ -45,11 +48,12 @@ void compare(const Options& o) {
 void add_diff(CLI::App& root) {
   CLI::App* c = root.add_subcommand("diff", "Find where two runs part");
   auto o = std::make_shared<Options>();
-  c->add_option("THEIRS", o->theirs, "A trace or an evidence file")->required();
+  c->add_option("THEIRS", o->theirs, "A trace, an evidence file, or a log with --rules")->required();
   c->add_option("OURS", o->ours, "Another, if no model is given");
   flag(c, "-m,--model", o->model.model, "A GGUF file, which is run in f64 on their token ids; also replays");
   flag(c, "-t,--threads", o->model.threads, "Threads; default: one per core")->check(CLI::Range(0, 1024));
   o->model.add_cpu(c);
+  flag(c, "--rules", o->rules, "What the lines of a log mean; default: the one *.rules file beside it");
   flag(c, "--json", o->json, "Everything as JSON");
   c->callback([o] { compare(*o); });
 }

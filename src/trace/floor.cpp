@@ -98,8 +98,10 @@ void write_cache(const std::string& path, const Floor& floor) {
 }
 
 // Log density of an error where rounding of size sigma causes it; a factor of 2.5 is one standard deviation.
-double likely(double error, double sigma) {
-  const double s = std::log(2.5), z = std::log(std::max(error, 1e-12) / sigma) / s;
+// The errors of statistics scatter more, about a third of the elements' error.
+double likely(double error, double sigma, bool of_elements) {
+  const double s = std::log(of_elements ? 2.5 : 4.0);
+  const double z = std::log(std::max(error, 1e-12) / (of_elements ? sigma : sigma / 3)) / s;
   return -0.5 * z * z - std::log(s * std::sqrt(2 * M_PI));
 }
 
@@ -114,7 +116,7 @@ double likelihood(const Floor& floor, const std::map<std::string, std::vector<do
     const double sigma = floor.of(errors, d->value, p), allowed = kAllowed * sigma + d->print;
     if (d->error == 0) continue;
     if (d->error > allowed) broken = broken || !local;
-    const double fair = d->print > d->error ? unlikely() : likely(d->error, sigma);
+    const double fair = d->print > d->error ? unlikely() : likely(d->error, sigma, d->from == "full");
     if (broken) {
       sum += unlikely();
     } else {
