@@ -20,6 +20,7 @@ void add_batched_bench(CLI::App& root);
 void add_perplexity(CLI::App& root);
 void add_trace(CLI::App& root);
 void add_diff(CLI::App& root);
+void add_record(CLI::App& root);
 void add_quantize(CLI::App& root);
 
 }  // namespace plumb
