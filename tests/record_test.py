@@ -1,8 +1,10 @@
-"""The recorder for llama.cpp without llama.cpp: names, rows of tensors in memory, and traces that `plumb diff` reads."""
+"""`plumb record` as a command, and the recorder for llama.cpp without llama.cpp: names, rows of tensors in memory, and
+traces that `plumb diff` reads."""
 
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,78 @@ def tensor(array, kind):
     t = llamacpp.Tensor(type=kind, data=array.__array_interface__["data"][0])
     t.ne[:], t.nb[:] = [*array.shape[::-1], 1], [*array.strides[::-1], 0]
     return t
+
+
+class Command(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.temporary = Path(self.folder.name, "temporary")
+        self.temporary.mkdir()
+        self.environment = os.environ | {"TMPDIR": str(self.temporary)}
+        self.environment.pop("PLUMB_PYTHON", None)
+
+    def script(self, text):
+        """A program in the place of python3: what it prints is what `plumb record` started."""
+        path = Path(self.folder.name, "python")
+        path.write_text("#!/bin/sh\n" + text)
+        path.chmod(0o755)
+        return path
+
+    def record(self, *words, **environment):
+        r = subprocess.run([PLUMB, "record", *map(str, words)], capture_output=True, text=True,
+                           env=self.environment | environment, timeout=60)
+        self.assertEqual(os.listdir(self.temporary), [], "the private folder is gone")
+        return r
+
+    def test_arguments_reach_the_script_as_they_are(self):
+        python = self.script('shift 2; printf "<%s>" "$PLUMB_RECORD" "$@"; exit 3')
+        r = self.record("--python", python, "llamacpp", "-p", "run", "--python", "a b", "--", "-o", "")
+        self.assertEqual((r.returncode, r.stdout), (3, "<plumb record llamacpp><-p><run><--python><a b><--><-o><>"))
+        r = self.record("llamacpp", "--help", PLUMB_PYTHON=str(python))
+        self.assertEqual(r.stdout, "<plumb record llamacpp><--help>")
+
+    def test_the_scripts_are_all_there_and_for_this_user_alone(self):
+        python = self.script('cd "$(dirname "$2")"; stat -c %a .; md5sum *.py')
+        r = self.record("--python", python, "llamacpp")
+        want = subprocess.run("md5sum *.py", shell=True, cwd=ROOT / "tools" / "record", capture_output=True, text=True)
+        self.assertEqual(r.stdout, "700\n" + want.stdout)
+
+    def test_wrong_kinds_and_missing_interpreters_are_named(self):
+        r = self.record("lamacpp")
+        self.assertEqual(r.returncode, 4)
+        self.assertIn("did you mean llamacpp?", r.stderr)
+        self.assertEqual(self.record().returncode, 4)
+        self.assertIn("--foo", self.record("--foo", "llamacpp").stderr)
+        r = self.record("--python", "/none", "llamacpp")
+        self.assertEqual(r.returncode, 4)
+        self.assertIn("PLUMB_PYTHON", r.stderr)
+
+    def test_a_missing_module_comes_with_the_command_that_installs_it(self):
+        model = Path(self.folder.name, "m.gguf")
+        model.write_text("")
+        words = ["--python", sys.executable, "llamacpp", "-m", model, "--tokens", "1,2", "-o", model.with_suffix(".trace")]
+        Path(self.folder.name, "llama_cpp.py").write_text("raise ImportError('no llama_cpp')")
+        r = self.record(*words, PYTHONPATH=self.folder.name)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn(f"{sys.executable} -m pip install llama-cpp-python numpy", r.stderr)
+        self.assertNotIn("Traceback", r.stderr)
+        self.assertEqual(self.record(*words[:-2]).returncode, 4)
+        self.assertEqual(self.record(*words[:-1], self.folder.name).returncode, 6)
+        self.assertEqual(self.record(*words[:4], "none.gguf", *words[5:]).returncode, 5)
+
+    def test_interrupts_and_the_death_of_the_script_come_through(self):
+        python = self.script("kill -9 $$")
+        self.assertEqual(self.record("--python", python, "llamacpp").returncode, 128 + signal.SIGKILL)
+        python = self.script(f'trap "exit 7" {signal.SIGTERM:d} {signal.SIGINT:d}; echo up; while :; do sleep 0.05; done')
+        for number, group in ((signal.SIGINT, True), (signal.SIGTERM, False)):
+            p = subprocess.Popen([PLUMB, "record", "--python", str(python), "llamacpp"], stdout=subprocess.PIPE,
+                                 env=self.environment, start_new_session=True)
+            self.assertEqual(p.stdout.readline(), b"up\n")
+            (os.killpg if group else os.kill)(p.pid, number)
+            self.assertEqual(p.wait(timeout=20), 7)
+            p.stdout.close()
+        self.assertEqual(os.listdir(self.temporary), [])
 
 
 class Names(unittest.TestCase):

@@ -21,6 +21,8 @@ void add_perplexity(CLI::App& root);
 void add_trace(CLI::App& root);
 void add_diff(CLI::App& root);
 void add_check(CLI::App& root);
+void add_record(CLI::App& root);
+void add_record_log(CLI::App& record);
 void add_quantize(CLI::App& root);
 
 }  // namespace plumb

@@ -1,23 +1,24 @@
 """Records a run of llama.cpp, every node, through the public evaluation callback; llama.cpp is not changed.
 
     pip install llama-cpp-python numpy          # builds llama.cpp; LLAMA_CPP_LIB_PATH names another build's folder
-    python3 tools/record/llamacpp.py -m MODEL.gguf -p "Hello world" -o theirs.trace
+    plumb record llamacpp -m MODEL.gguf -p "Hello world" -o theirs.trace
     plumb diff theirs.trace -m MODEL.gguf
 
 Runs on the CPU, the whole prompt in one call with the logits of every token. Nodes whose meaning is known get Plumb's
 names; all others keep llama.cpp's. Names are those of llama.cpp 0.5; docs/trace-format.md has the translation.
 """
 
-import argparse
 import collections
 import ctypes
 import re
 import sys
 from pathlib import Path
 
-import numpy as np
+import common
 
-from trace_writer import TraceWriter
+PACKAGES = "llama-cpp-python numpy"
+np = common.module("numpy", PACKAGES)
+from trace_writer import TraceWriter  # noqa: E402
 
 # llama.cpp's name of a node -> Plumb's, by the operation where one name stands for several values.
 GLOBAL = {"inp_embd": "token_embd", "embd": "token_embd", "inp_scaled": "inp_scaled", "result_norm": "output_norm",
@@ -110,25 +111,21 @@ class Recorder:
 
 
 def parse(arguments):
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("-m", "--model", required=True, help="GGUF file")
-    group = p.add_mutually_exclusive_group(required=True)
-    group.add_argument("-p", "--prompt", help="text, with the model's BOS in front where it wants one")
-    group.add_argument("--tokens", help="token ids instead: 1,2,3")
+    p = common.parser(__doc__, "text, with the model's BOS in front where it wants one")
+    p.add_argument("-m", "--model", required=True, type=common.existing, help="GGUF file")
     p.add_argument("-t", "--threads", type=int, default=0)
     p.add_argument("-fa", "--flash-attn", choices=["on", "off", "auto"], default="auto")
-    p.add_argument("-o", "--output", required=True, help="the trace, a folder that does not exist yet")
     return p.parse_args(arguments)
 
 
 def tokenize(llama, model, args):
     if args.tokens:
-        return [int(x) for x in args.tokens.split(",")]
+        return args.tokens
     vocab, text = llama.llama_model_get_vocab(model), args.prompt.encode()
     ids = (llama.llama_token * (len(text) + 16))()
     n = llama.llama_tokenize(vocab, text, len(text), ids, len(ids), True, False)
     if n <= 0:
-        sys.exit("llamacpp: the prompt has no tokens")
+        common.fail("the prompt has no tokens")
     return list(ids[:n])
 
 
@@ -142,7 +139,7 @@ def run(llama, model, tokens, args, callback):
         options.n_threads = options.n_threads_batch = args.threads
     context = llama.llama_init_from_model(model, options)
     if not context:
-        sys.exit("llamacpp: no context could be made")
+        common.fail("no context could be made")
     batch = llama.llama_batch_init(len(tokens), 0, 1)
     for i, token in enumerate(tokens):
         batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, i, 1, 1
@@ -152,21 +149,21 @@ def run(llama, model, tokens, args, callback):
     llama.llama_batch_free(batch)
     llama.llama_free(context)
     if status != 0:
-        sys.exit(f"llamacpp: llama_decode gave {status}")
+        common.fail(f"llama_decode gave {status}")
 
 
-def main():
-    args = parse(sys.argv[1:])
-    import llama_cpp.llama_cpp as llama
+def main(arguments):
+    args = parse(arguments)
+    llama = common.module("llama_cpp.llama_cpp", PACKAGES)
     base = Path(llama._lib._name).with_name("libggml-base.so")
     library = ctypes.CDLL(str(base))
     library.ggml_op_name.restype, library.ggml_op_name.argtypes = ctypes.c_char_p, [ctypes.c_int]
     llama.llama_backend_init()
     options = llama.llama_model_default_params()
     options.n_gpu_layers = 0
-    model = llama.llama_model_load_from_file(args.model.encode(), options)
+    model = llama.llama_model_load_from_file(bytes(args.model), options)
     if not model:
-        sys.exit(f"llamacpp: llama.cpp cannot load {args.model}")
+        common.fail(f"llama.cpp cannot load {args.model}")
     tokens = tokenize(llama, model, args)
     n_head, n_kv = llama.llama_model_n_head(model), llama.llama_model_n_head_kv(model)
     heads = {"attn_q": n_head, "attn_q_norm": n_head, "q_rope": n_head, "attn_k": n_kv, "attn_k_norm": n_kv,
@@ -175,16 +172,11 @@ def main():
     run(llama, model, tokens, args, llama.ggml_backend_sched_eval_callback(recorder))
     if recorder.failure:
         raise recorder.failure
-    writer = TraceWriter(args.output, {"name": "llama.cpp", "backend": "cpu", "command": sys.argv},
-                         {"file": Path(args.model).name, "bytes": Path(args.model).stat().st_size}, tokens,
-                         {"name": "llama.cpp", "weights": "quantised", "kv": "f16"})
-    try:
+    with TraceWriter(args.output, {"name": "llama.cpp", "backend": "cpu", "command": sys.argv},
+                     {"file": args.model.name, "bytes": args.model.stat().st_size}, tokens,
+                     {"name": "llama.cpp", "weights": "quantised", "kv": "f16"}) as writer:
         recorder.write(writer)
-        writer.close()
-    except BaseException:
-        writer.abandon()
-        raise
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main)
