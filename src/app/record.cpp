@@ -37,6 +37,7 @@ struct Kind {
 // A kind that is not Python is a subcommand of its own, added below.
 constexpr Kind kKinds[] = {
     {"llamacpp", "llamacpp.py", "llama.cpp by llama-cpp-python, every node"},
+    {"eval-callback", "eval_callback.py", "what llama-eval-callback or llama-debug printed"},
 };
 
 struct Options {
