@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "oracle"))
 import harness as h  # noqa: E402
 import numpy as np  # noqa: E402
 import trace_file  # noqa: E402
+from arithmetics import ARITHMETICS  # noqa: E402, F401
 from faults import FAULTS, Faulty  # noqa: E402
 
 
@@ -160,6 +161,37 @@ class Diff(unittest.TestCase):
             status, d = diff(theirs, *other)
             self.assertEqual((status, d["first"], d["differ"]), (0, None, []))
             self.assertEqual({v["gauge"] for v in d["values"] if "gauge" in v}, {"qk_halves"})
+
+    def test_norms_without_their_weight_fused_projections_and_heads_before_tokens_are_gauges(self):
+        path = model_path("qwen3-F32")
+        model = Faulty(path)
+        values, heads = model.values(self.ids), model.heads()
+        for name in list(values):
+            if kind(name) in ("attn_norm", "ffn_norm"):
+                values[name] = values[name] / model.w.f64(name + ".weight")
+        fused = {}
+        for name, value in values.items():
+            blk, what = name.rsplit(".", 1) if "." in name else ("", name)
+            if what == "attn_q":
+                fused[blk + ".attn_qkv"] = np.concatenate([values[f"{blk}.attn_{w}"] for w in "qkv"], axis=-1)
+            elif what == "ffn_gate":
+                fused[blk + ".ffn_gate_up"] = np.concatenate([value, values[blk + ".ffn_up"]], axis=-1)
+            elif what in ("q_rope", "k_rope"):
+                x = value.reshape(len(value), heads[what], -1)
+                fused[name] = x.transpose(1, 0, 2).reshape(x.shape)
+            elif what not in ("attn_k", "attn_v", "ffn_up"):
+                fused[name] = value
+        theirs = trace_file.write(self.at("gauged"), self.ids, fused, "qwen3", heads)
+        lines = [json.loads(line) for line in (theirs / "records.jsonl").read_text().splitlines()]
+        for record in lines:
+            if kind(record["value"]) in ("q_rope", "k_rope"):
+                record["gauges"] = ["heads_first"]
+        (theirs / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
+        status, d = diff(theirs, "-m", path)
+        self.assertEqual((status, d["first"], d["differ"], d["only_theirs"]), (0, None, [], []))
+        self.assertEqual({v["gauge"] for v in d["values"] if "gauge" in v}, {"norm_unweighted"})
+        self.assertLessEqual({"blk.0.attn_k", "blk.1.ffn_up"}, {v["value"] for v in d["values"]})
+        self.assertEqual(len(d["replay"]), len(values))
 
     def right_values(self):
         return Faulty(model_path("llama-F32")).values(self.ids)

@@ -40,6 +40,27 @@ Rows::Rows(const Trace& trace) : trace_(trace) {
   }
 }
 
+void Rows::split(const std::string& fused, const std::vector<std::pair<std::string, int64_t>>& parts) {
+  const auto from = full_.find(fused);
+  if (from == full_.end()) return;
+  int64_t size = 0;
+  for (const auto& [value, length] : parts) {
+    if (full_.count(value) > 0) return;
+    size += length;
+  }
+  if (from->second.empty() || from->second.begin()->second.size() != size) return;
+  const std::map<int64_t, At> rows = from->second;
+  int64_t offset = 0;
+  for (const auto& [value, length] : parts) {
+    auto& part = full_[value];
+    for (auto [position, at] : rows) {
+      at.offset = offset, at.length = length;
+      part.emplace(position, at);
+    }
+    offset += length;
+  }
+}
+
 const std::map<int64_t, Rows::At>& Rows::full(const std::string& value) const {
   static const std::map<int64_t, At> kNone;
   const auto at = full_.find(value);

@@ -156,7 +156,7 @@ Floor measure_floor(const Model& model, std::span<const int> tokens, const std::
     const Trace trace = Trace::open(request.path);
     const Rows rows(trace);
     for (const Node& node : model.program().nodes) {
-      const auto d = compare_full(rows, exact, node.name, {}, n);
+      const auto d = compare_full(rows, exact, node.name, Gauges({}), n);
       floor.whole[node.name].push_back(d ? d->error : 0);
     }
     for (const Node& node : model.program().nodes) floor.local[node.name].push_back(0);
