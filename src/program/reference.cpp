@@ -85,6 +85,8 @@ struct Reference<T>::Call {
         op.bias >= 0 ? weight_row(op.bias, 0) : std::vector<T>(size_t(node.shape.size()));
     const WeightRef& ref = self.p_.weights[size_t(op.w)];
     const auto kept = self.decoded_ ? self.decoded_->get(ref, self.pool_) : nullptr;
+    const bool last = task && task->last_logits_only && out == self.p_.output && node.wrong.row_shift == 0;
+    const int first = last ? n() - 1 : 0;
     constexpr int kRows = 16;  // rows per unit of work
     self.pool_.each((node.shape.size() + kRows - 1) / kRows, [&](int unit) {
       std::vector<T> copy;
@@ -97,7 +99,7 @@ struct Reference<T>::Call {
         }
         if (!kept) copy = weight_row(op.w, r);
         if (!w) w = copy.data();
-        for (int t = 0; t < n(); ++t)
+        for (int t = first; t < n(); ++t)
           row(out, t)[r] = dot(op.wrong, w, x + int64_t(t) * columns, columns) + bias[size_t(r)];
       }
     });
