@@ -144,4 +144,34 @@ std::string read_other(Variant& v, std::string_view list,
   return any ? "" : "the model has no other weight of that shape";
 }
 
+Edit qk_rows(std::function<int(int dims, int j)> source, std::string list) {
+  return [=](Variant& v, double) {
+    const Sizes sizes = sizes_of(v);
+    std::string all;
+    for (const char* name : {"attn_q", "attn_k"}) {
+      if (!listed(list, name)) continue;
+      for (const char* part : {"", ".bias", "_norm"})
+        all += (all.empty() ? "" : " ") + std::string(name) + part;
+    }
+    return read_rows(v, all, [=](const WeightRef&, int64_t row) {
+      const int64_t in = row % sizes.head_dim;
+      return in < sizes.rope_dims ? row - in + source(sizes.rope_dims, int(in)) : row;
+    });
+  };
+}
+
+std::string scale_q(Variant& v, double factor) {
+  const auto times = [f = float(factor)](float x) { return x * f; };
+  if (node_of(v.program, 0, "attn_q_norm") >= 0) return read_changed(v, "attn_q_norm", times);
+  return read_changed(v, "attn_q attn_q.bias", times);
+}
+
+bool is_local(const Program& p, int layer) {
+  for (const Node& n : p.nodes) {
+    const auto* a = std::get_if<Attention>(&n.op);
+    if (a && a->layer == layer) return a->window > 0;
+  }
+  return false;
+}
+
 }  // namespace plumb::trace

@@ -95,6 +95,14 @@ std::vector<Weight> weights_of(Variant& v, std::string_view list);
 /// The weight with that name, or null.
 const WeightRef* weight_named(const Program& p, std::string_view name);
 
+/// Rows of q and k (and their biases and norms) within each head: element j of a head is what stands at
+/// source(dims, j) of the `dims` elements that turn.
+Edit qk_rows(std::function<int(int dims, int j)> source, std::string list = "attn_q attn_k");
+/// q so that scores are multiplied by a number: its norm where it has one, else its matrix and bias.
+std::string scale_q(Variant& v, double factor);
+/// Whether attention of that layer sees a window.
+bool is_local(const Program& p, int layer);
+
 /// Sizes that the Program shows: 0 where it has no such thing.
 struct Sizes {
   int n_embd = 0, n_head = 0, n_head_kv = 0, head_dim = 0, n_ff = 0, n_vocab = 0, rope_dims = 0;
