@@ -73,9 +73,10 @@ enum class MergeOrder { right, dim_first, tokens_inside };
 /// Where keys and values of a step go: behind the others; over the last one; behind an empty place; nowhere
 /// (what was there before the call is dropped).
 enum class SlotRule { append, overwrite, hole, forgotten };
-/// Cached rows of the prompt as a step reads them: as stored; stored [head, token] but read [token, head];
-/// only as many as the window from the start; unmasked by the window.
-enum class CacheView { right, heads_first, first_window };
+/// Cached rows as they are read: as stored; by steps, those of the prompt stored [head, token] but read
+/// [token, head]; by steps, as many as the window from the start; all rows repeated behind each other, where
+/// each head should have been.
+enum class CacheView { right, heads_first, first_window, rows_repeated };
 
 struct WrongAttention {
   MaskRule mask = MaskRule::causal;

@@ -37,7 +37,12 @@ struct AttentionCall {
     return right;
   }
 
-  /// The start of slot u of a kv head.
+  /// The start of what query head h reads as slot u of a kv head.
+  size_t place(int64_t u, int h, int head) const {
+    if (op.wrong.view != CacheView::rows_repeated) return place(u, head);
+    const int64_t flat = u * q.heads + h;
+    return size_t((flat / kv.heads % keys * kv.heads + flat % kv.heads) * kv.dim);
+  }
   size_t place(int64_t u, int head) const {
     if (op.wrong.view == CacheView::heads_first && step && u < prompt) {
       const int64_t flat = (u * kv.heads + head) * kv.dim;  // as read; stored [head, token, dim]
@@ -69,7 +74,7 @@ struct AttentionCall {
   void score(int t, int h) {
     const T* x = queries.data() + int64_t(t) * q.size() + h * q.dim;
     for (int64_t u = 0; u < keys; ++u) {
-      const T* k = keys_in_cache.data() + place(u, kv_head(h, op.wrong.k_heads));
+      const T* k = keys_in_cache.data() + place(u, h, kv_head(h, op.wrong.k_heads));
       kq[at(t, h, u)] = rounded(op.wrong.scores, dot(x, k, q.dim));
     }
   }
@@ -152,7 +157,7 @@ struct AttentionCall {
     for (int64_t u = 0; u < keys; ++u) {
       const T p = probs[at(t, h, u)];
       if (p == 0) continue;
-      const T* v = values.data() + place(u, kv_head(h, op.wrong.v_heads));
+      const T* v = values.data() + place(u, h, kv_head(h, op.wrong.v_heads));
       for (size_t j = 0; j < y.size(); ++j) y[j] += p * v[j];
     }
     for (int j = 0; j < q.dim; ++j) out[merged(t, h, j)] = y[size_t(j)];
