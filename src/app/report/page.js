@@ -227,7 +227,7 @@ function draw_legend() {
   for (let i = 0; i <= 32; ++i) stops.push(colour(i / 32));
   make(legend, "div", undefined, "ramp").style.background = `linear-gradient(to right, ${stops.join(",")})`;
   const ticks = make(legend, "div", undefined, "ticks");
-  for (const [power, text] of [[-2, "0.01"], [0, data.unit], [2, "100"], [4, "10,000"], [6, "a million and more"]])
+  for (const [power, text] of [[-2, "0.01"], [0, data.unit], [2, "100"], [4, "10,000"], [6, "million+"]])
     make(ticks, "span", text).style.left = `${100 * (power - LOW) / (HIGH - LOW)}%`;
 }
 
