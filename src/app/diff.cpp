@@ -1,5 +1,6 @@
 // plumb diff: where two runs part.
 #include "app/command.h"
+#include "app/diff_html.h"
 #include "app/diff_report.h"
 #include "app/evidence.h"
 #include "app/exit_codes.h"
@@ -14,7 +15,7 @@ namespace {
 
 struct Options {
   ModelFlags model;
-  std::string theirs, ours, rules;
+  std::string theirs, ours, rules, html;
   bool json = false;
 };
 
@@ -38,6 +39,7 @@ void compare(const Options& o) {
                                      .cache = cache_folder("floors")});
   bar.erase();
   const Model* m = model ? &*model : nullptr;
+  if (!o.html.empty()) write_report(o.html, diff_page(d, theirs, ours ? &*ours : nullptr, m));
   if (o.json) {
     print_out(dump(diff_json(d, m), {.indent = 1, .ascii = true}) + "\n");
   } else {
@@ -60,6 +62,7 @@ void add_diff(CLI::App& root) {
   o->model.add_cpu(c);
   flag(c, "--rules", o->rules, "What the lines of a log mean; default: the one *.rules file beside it");
   flag(c, "--json", o->json, "Everything as JSON");
+  flag(c, "--html", o->html, "Writes a page with maps of all values and operations");
   c->callback([o] { compare(*o); });
 }
 

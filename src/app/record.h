@@ -1,16 +1,11 @@
 // What `plumb record` runs: programs in Python that are part of the binary, for engines that speak Python.
 #pragma once
 
-#include <span>
-#include <string_view>
+#include "app/embedded_file.h"
 
 namespace plumb {
 
-struct EmbeddedFile {
-  std::string_view name, text;
-};
-
-/// The files of tools/record; the source is made by the build (cmake/embed.cmake).
+/// The files of tools/record.
 std::span<const EmbeddedFile> record_files();
 
 }  // namespace plumb
