@@ -41,6 +41,8 @@ def layer(value):
     return int(value.split(".")[1]) if value.startswith("blk.") else None
 
 
+MODELS = ("llama-Q4_0", "qwen2-Q8_0", "qwen3-F32", "gemma3-Q8_0")  # the first gets all faults, the others those of their kind
+
 STAGES = (("token_embd", ), ("inp_scaled", ), ("attn_norm", ), ("attn_q", "attn_k", "attn_v"), ("attn_q_norm", "attn_k_norm"),
           ("q_rope", "k_rope"), ("attn", ), ("attn_output", ), ("post_attention_norm", ), ("attn_out", ), ("ffn_norm", ),
           ("ffn_gate", "ffn_up"), ("ffn_act", ), ("ffn_down", ), ("post_ffw_norm", ), ("ffn_out", ), ("output_norm", ),
@@ -89,12 +91,12 @@ class Diff(unittest.TestCase):
 
     def test_each_planted_fault_is_placed_and_replay_marks_its_operations_and_no_others(self):
         planted, placed, exact, missed = 0, 0, 0, []
-        for name in ("llama-Q4_0", "qwen2-Q8_0", "qwen3-F32", "gemma3-Q8_0"):
+        for name in MODELS:
             path = model_path(name)
             model = Faulty(path)
             right = model.values(self.ids)
             for fault in FAULTS.values():
-                if not fault.fits(model):
+                if not fault.fits(model) or name != MODELS[0] and not fault.archs:
                     continue
                 theirs = Faulty(path, [fault.plant], "f32")
                 values = theirs.values(self.ids)
@@ -111,18 +113,18 @@ class Diff(unittest.TestCase):
                 if not found or wrong or not whole:
                     missed.append(f"{name}: {fault.name}: first {d['first']}, marked {sorted({kind(v) for v in d['differ']})}")
         print(f"{planted} planted faults: {placed} placed, {exact} marked exactly", *missed, sep="\n  ")
-        self.assertGreaterEqual(planted, 120)
+        self.assertGreaterEqual(planted, 55)
         self.assertGreaterEqual(placed, 0.95 * planted)
         self.assertGreaterEqual(exact, 0.95 * planted)
 
     def test_from_printed_statistics_alone_the_operation_or_its_neighbour_is_found(self):
         planted, placed, missed = 0, 0, []
-        for name in ("llama-Q4_0", "qwen2-Q8_0", "qwen3-F32", "gemma3-Q8_0"):
+        for name in MODELS:
             path = model_path(name)
             model = Faulty(path)
             right = printed_statistics(model.values(self.ids))
             for fault in FAULTS.values():
-                if not fault.fits(model):
+                if not fault.fits(model) or name != MODELS[0] and not fault.archs:
                     continue
                 values = Faulty(path, [fault.plant], "q8").values(self.ids)
                 lines = printed_statistics(values)
@@ -138,7 +140,7 @@ class Diff(unittest.TestCase):
                 if not found:
                     missed.append(f"{name}: {fault.name}: first {d['first']}")
         print(f"{planted} faults in statistics: {placed} placed", *missed, sep="\n  ")
-        self.assertGreaterEqual(planted, 100)
+        self.assertGreaterEqual(planted, 55)
         self.assertGreaterEqual(placed, 0.85 * planted)
 
     def test_two_faults_at_once_are_both_marked(self):
