@@ -2,6 +2,7 @@
 #include "app/command.h"
 #include "app/diff_html.h"
 #include "app/diff_report.h"
+#include "app/diff_weights.h"
 #include "app/evidence.h"
 #include "app/exit_codes.h"
 #include "app/flags.h"
@@ -16,10 +17,44 @@ namespace {
 struct Options {
   ModelFlags model;
   std::string theirs, ours, rules, html;
-  bool json = false;
+  bool json = false, weights = false;
 };
 
+// Whatever is wrong with one of the files, this comparison cannot be made: status 3.
+trace::Weights open_weights(const std::string& path) {
+  try {
+    return trace::Weights::open(path);
+  } catch (const Error& e) {
+    throw Error({.code = "weights." + e.code(),
+                 .expected = e.expected(),
+                 .found = e.found(),
+                 .where = e.where(),
+                 .remedy = e.remedy()});
+  }
+}
+
+void compare_weights(const Options& o) {
+  if (o.ours.empty() || !o.model.model.empty()) {
+    throw Error({.code = "usage.diff",
+                 .expected = "two files, and no -m, with --weights",
+                 .found = o.ours.empty() ? "one" : "-m",
+                 .where = {.key = "OURS"}});
+  }
+  ProgressBar bar;
+  trace::Weights a = open_weights(o.theirs), b = open_weights(o.ours);
+  if (a.is_gguf() && !b.is_gguf()) b.adapt_to(a);
+  if (b.is_gguf() && !a.is_gguf()) a.adapt_to(b);
+  Pool pool(o.model.options(bar.callback()).threads);
+  const trace::WeightsDiff d = trace::diff_weights(a, b, pool, bar.callback());
+  bar.erase();
+  if (!o.html.empty()) write_report(o.html, weights_page(d, a, b));
+  print_out(o.json ? dump(weights_json(d), {.indent = 1, .ascii = true}) + "\n" : weights_text(d));
+  flush_out();
+  if (const int status = weights_status(d); status != 0) throw ExitStatus{status};
+}
+
 void compare(const Options& o) {
+  if (o.weights) return compare_weights(o);
   if (o.ours.empty() == o.model.model.empty()) {
     throw Error({.code = "usage.diff",
                  .expected = "a second trace, or -m MODEL",
@@ -62,6 +97,7 @@ void add_diff(CLI::App& root) {
   o->model.add_cpu(c);
   flag(c, "--rules", o->rules, "What the lines of a log mean; default: the one *.rules file beside it");
   flag(c, "--json", o->json, "Everything as JSON");
+  flag(c, "--weights", o->weights, "Compares the weights of two GGUF or safetensors files or folders");
   flag(c, "--html", o->html, "Writes a page with maps of all values and operations");
   c->callback([o] { compare(*o); });
 }

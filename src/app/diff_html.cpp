@@ -15,21 +15,6 @@ namespace {
 using trace::Diff;
 using trace::Difference;
 
-// The lines of diff_text: a word in twelve columns, then text; the first is the verdict.
-Facts lines_of(const std::string& text) {
-  constexpr size_t kWord = 12;
-  Facts lines;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    const std::string line = text.substr(at, end - at);
-    const std::string word = line.substr(0, kWord);
-    lines.emplace_back(word.substr(0, word.find_last_not_of(' ') + 1),
-                       line.size() > kWord ? line.substr(kWord + 1) : std::string());
-    at = end + 1;
-  }
-  return lines;
-}
-
 std::string lead_of(const Difference& d) {
   if (!d.finite) return "holds NaN or infinity";
   if (d.error == 0) return "bit for bit the same";
@@ -126,7 +111,7 @@ Report diff_page(const Diff& d, const trace::Trace& theirs, const trace::Trace* 
   Report r{.title = "plumb diff",
            .level = kLevels[int(d.verdict)],
            .verdict = {},
-           .lines = lines_of(diff_text(d, model)),
+           .lines = report_lines(diff_text(d, model)),
            .facts = {},
            .unit = "1 = floor",
            .pieces = pieces_of(theirs.header().tokens, model),

@@ -122,6 +122,20 @@ std::string inside_script(const std::string& json) {
 
 }  // namespace
 
+Facts report_lines(const std::string& text) {
+  constexpr size_t kWord = 12;
+  Facts lines;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    const std::string line = text.substr(at, end - at);
+    const std::string word = line.substr(0, kWord);
+    lines.emplace_back(word.substr(0, word.find_last_not_of(' ') + 1),
+                       line.size() > kWord ? line.substr(kWord + 1) : std::string());
+    at = end + 1;
+  }
+  return lines;
+}
+
 std::string report_page(const Report& report) {
   Limits limits;
   while (true) {

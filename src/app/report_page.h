@@ -40,6 +40,9 @@ struct Report {
   std::vector<ReportMap> maps;
 };
 
+/// The lines of a text report: a word in twelve columns, then text.
+Facts report_lines(const std::string& text);
+
 /// The page, less than kReportBytes long: of very many cells those with the largest scores stay, of very many
 /// tokens the largest error of each stretch.
 std::string report_page(const Report& report);
