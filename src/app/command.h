@@ -21,5 +21,7 @@ void add_perplexity(CLI::App& root);
 void add_trace(CLI::App& root);
 void add_diff(CLI::App& root);
 void add_quantize(CLI::App& root);
+void add_faults(CLI::App& root);
+void add_antidote(CLI::App& root);
 
 }  // namespace plumb
