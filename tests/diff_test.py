@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "oracle"))
 import harness as h  # noqa: E402
 import numpy as np  # noqa: E402
 import trace_file  # noqa: E402
+from arithmetics import ARITHMETICS  # noqa: E402, F401
 from faults import FAULTS, Faulty  # noqa: E402
 
 
@@ -39,6 +40,8 @@ def kind(value):
 def layer(value):
     return int(value.split(".")[1]) if value.startswith("blk.") else None
 
+
+MODELS = ("llama-Q4_0", "qwen2-Q8_0", "qwen3-F32", "gemma3-Q8_0")  # the first gets all faults, the others those of their kind
 
 STAGES = (("token_embd", ), ("inp_scaled", ), ("attn_norm", ), ("attn_q", "attn_k", "attn_v"), ("attn_q_norm", "attn_k_norm"),
           ("q_rope", "k_rope"), ("attn", ), ("attn_output", ), ("post_attention_norm", ), ("attn_out", ), ("ffn_norm", ),
@@ -88,12 +91,12 @@ class Diff(unittest.TestCase):
 
     def test_each_planted_fault_is_placed_and_replay_marks_its_operations_and_no_others(self):
         planted, placed, exact, missed = 0, 0, 0, []
-        for name in ("llama-Q4_0", "qwen2-Q8_0", "qwen3-F32", "gemma3-Q8_0"):
+        for name in MODELS:
             path = model_path(name)
             model = Faulty(path)
             right = model.values(self.ids)
             for fault in FAULTS.values():
-                if not fault.fits(model):
+                if not fault.fits(model) or name != MODELS[0] and not fault.archs:
                     continue
                 theirs = Faulty(path, [fault.plant], "f32")
                 values = theirs.values(self.ids)
@@ -110,18 +113,18 @@ class Diff(unittest.TestCase):
                 if not found or wrong or not whole:
                     missed.append(f"{name}: {fault.name}: first {d['first']}, marked {sorted({kind(v) for v in d['differ']})}")
         print(f"{planted} planted faults: {placed} placed, {exact} marked exactly", *missed, sep="\n  ")
-        self.assertGreaterEqual(planted, 120)
+        self.assertGreaterEqual(planted, 55)
         self.assertGreaterEqual(placed, 0.95 * planted)
         self.assertGreaterEqual(exact, 0.95 * planted)
 
     def test_from_printed_statistics_alone_the_operation_or_its_neighbour_is_found(self):
         planted, placed, missed = 0, 0, []
-        for name in ("llama-Q4_0", "qwen2-Q8_0", "qwen3-F32", "gemma3-Q8_0"):
+        for name in MODELS:
             path = model_path(name)
             model = Faulty(path)
             right = printed_statistics(model.values(self.ids))
             for fault in FAULTS.values():
-                if not fault.fits(model):
+                if not fault.fits(model) or name != MODELS[0] and not fault.archs:
                     continue
                 values = Faulty(path, [fault.plant], "q8").values(self.ids)
                 lines = printed_statistics(values)
@@ -137,7 +140,7 @@ class Diff(unittest.TestCase):
                 if not found:
                     missed.append(f"{name}: {fault.name}: first {d['first']}")
         print(f"{planted} faults in statistics: {placed} placed", *missed, sep="\n  ")
-        self.assertGreaterEqual(planted, 100)
+        self.assertGreaterEqual(planted, 55)
         self.assertGreaterEqual(placed, 0.85 * planted)
 
     def test_two_faults_at_once_are_both_marked(self):
@@ -160,6 +163,37 @@ class Diff(unittest.TestCase):
             status, d = diff(theirs, *other)
             self.assertEqual((status, d["first"], d["differ"]), (0, None, []))
             self.assertEqual({v["gauge"] for v in d["values"] if "gauge" in v}, {"qk_halves"})
+
+    def test_norms_without_their_weight_fused_projections_and_heads_before_tokens_are_gauges(self):
+        path = model_path("qwen3-F32")
+        model = Faulty(path)
+        values, heads = model.values(self.ids), model.heads()
+        for name in list(values):
+            if kind(name) in ("attn_norm", "ffn_norm"):
+                values[name] = values[name] / model.w.f64(name + ".weight")
+        fused = {}
+        for name, value in values.items():
+            blk, what = name.rsplit(".", 1) if "." in name else ("", name)
+            if what == "attn_q":
+                fused[blk + ".attn_qkv"] = np.concatenate([values[f"{blk}.attn_{w}"] for w in "qkv"], axis=-1)
+            elif what == "ffn_gate":
+                fused[blk + ".ffn_gate_up"] = np.concatenate([value, values[blk + ".ffn_up"]], axis=-1)
+            elif what in ("q_rope", "k_rope"):
+                x = value.reshape(len(value), heads[what], -1)
+                fused[name] = x.transpose(1, 0, 2).reshape(x.shape)
+            elif what not in ("attn_k", "attn_v", "ffn_up"):
+                fused[name] = value
+        theirs = trace_file.write(self.at("gauged"), self.ids, fused, "qwen3", heads)
+        lines = [json.loads(line) for line in (theirs / "records.jsonl").read_text().splitlines()]
+        for record in lines:
+            if kind(record["value"]) in ("q_rope", "k_rope"):
+                record["gauges"] = ["heads_first"]
+        (theirs / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
+        status, d = diff(theirs, "-m", path)
+        self.assertEqual((status, d["first"], d["differ"], d["only_theirs"]), (0, None, [], []))
+        self.assertEqual({v["gauge"] for v in d["values"] if "gauge" in v}, {"norm_unweighted"})
+        self.assertLessEqual({"blk.0.attn_k", "blk.1.ffn_up"}, {v["value"] for v in d["values"]})
+        self.assertEqual(len(d["replay"]), len(values))
 
     def right_values(self):
         return Faulty(model_path("llama-F32")).values(self.ids)

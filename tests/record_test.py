@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tools" / "record")]
 
 import llamacpp  # noqa: E402
+import llamacpp_names  # noqa: E402
 from trace_writer import TraceWriter  # noqa: E402
 
 PLUMB = os.environ.get("PLUMB") or str(ROOT / "build" / "release" / "plumb")
@@ -103,13 +104,13 @@ class Command(unittest.TestCase):
 
 class Names(unittest.TestCase):
     def test_one_name_of_llama_cpp_is_several_values_told_apart_by_the_operation(self):
-        self.assertEqual(llamacpp.canonical("Qcur-3", "MUL_MAT"), "blk.3.attn_q")
-        self.assertEqual(llamacpp.canonical("Qcur-3", "ROPE"), "blk.3.q_rope")
-        self.assertIsNone(llamacpp.canonical("Qcur-3", "SCALE"))
-        self.assertEqual(llamacpp.canonical("attn_out-0", "MUL_MAT"), "blk.0.attn_output")
-        self.assertEqual(llamacpp.canonical("ffn_inp-0", "ADD"), "blk.0.attn_out")
-        self.assertEqual(llamacpp.canonical("result_norm", "MUL"), "output_norm")
-        self.assertIsNone(llamacpp.canonical("norm-0", "RMS_NORM"))
+        self.assertEqual(llamacpp_names.canonical("Qcur-3", "MUL_MAT"), "blk.3.attn_q")
+        self.assertEqual(llamacpp_names.canonical("Qcur-3", "ROPE"), "blk.3.q_rope")
+        self.assertIsNone(llamacpp_names.canonical("Qcur-3", "SCALE"))
+        self.assertEqual(llamacpp_names.canonical("attn_out-0", "MUL_MAT"), "blk.0.attn_output")
+        self.assertEqual(llamacpp_names.canonical("ffn_inp-0", "ADD"), "blk.0.attn_out")
+        self.assertEqual(llamacpp_names.canonical("result_norm", "MUL"), "output_norm")
+        self.assertIsNone(llamacpp_names.canonical("norm-0", "RMS_NORM"))
 
 
 class Memory(unittest.TestCase):

@@ -10,6 +10,7 @@
 #include "app/exit_codes.h"
 #include "app/flags.h"
 #include "app/progress.h"
+#include "app/terminal_report.h"
 #include "base/error.h"
 
 namespace plumb {
@@ -73,7 +74,11 @@ void examine(const Options& o) {
   const std::vector<Finding> findings = trace::check(
       {.theirs = theirs, .model = model ? &*model : nullptr, .again = again ? &*again : nullptr});
   bar.erase();
-  print_out(o.json ? dump(json_of(findings), {.indent = 1, .ascii = true}) + "\n" : text_of(findings));
+  if (o.json) {
+    print_out(dump(json_of(findings), {.indent = 1, .ascii = true}) + "\n");
+  } else {
+    print_report(text_of(findings), 24);
+  }
   flush_out();
   if (const int status = status_of(findings); status != 0) throw ExitStatus{status};
 }

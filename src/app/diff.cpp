@@ -7,6 +7,7 @@
 #include "app/exit_codes.h"
 #include "app/flags.h"
 #include "app/progress.h"
+#include "app/terminal_report.h"
 #include "base/error.h"
 #include "trace/labels.h"
 
@@ -74,7 +75,11 @@ void compare(const Options& o) {
   bar.erase();
   const Model* m = model ? &*model : nullptr;
   if (!o.html.empty()) write_report(o.html, diff_page(d, theirs, ours ? &*ours : nullptr, m));
-  print_out(o.json ? dump(diff_json(d, m), {.indent = 1, .ascii = true}) + "\n" : diff_text(d, m));
+  if (o.json) {
+    print_out(dump(diff_json(d, m), {.indent = 1, .ascii = true}) + "\n");
+  } else {
+    print_report(diff_text(d, m), 13);
+  }
   flush_out();
   static constexpr int kStatus[] = {0, 1, 2, kExitEvidence};
   if (const int status = kStatus[int(d.verdict)]; status != 0) throw ExitStatus{status};

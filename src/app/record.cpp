@@ -38,6 +38,7 @@ struct Kind {
 constexpr Kind kKinds[] = {
     {"llamacpp", "llamacpp.py", "llama.cpp by llama-cpp-python, every node"},
     {"eval-callback", "eval_callback.py", "what llama-eval-callback or llama-debug printed"},
+    {"mlx", "mlx_run.py", "mlx-lm: what every module takes and gives"},
 };
 
 struct Options {
@@ -177,6 +178,9 @@ void record(const CLI::App& command, const Options& o) {
     if (file.name == kind.file) script = path;
   }
   ::setenv("PLUMB_RECORD", fmt::format("plumb record {}", kind.name).c_str(), 1);
+  std::error_code ignored;
+  const fs::path program = fs::read_symlink("/proc/self/exe", ignored);  // to tokenize with
+  if (!program.empty()) ::setenv("PLUMB_PROGRAM", program.c_str(), 1);
   std::vector<std::string> words = {interpreter(o), "-B", script};
   words.insert(words.end(), rest.begin() + 1, rest.end());
   int start_error = 0;

@@ -8,9 +8,12 @@
 #include <filesystem>
 #include <random>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/half.h"
 #include "gguf/writer.h"
+#include "quant/encode.h"
 
 namespace plumb::testing {
 
@@ -20,6 +23,12 @@ struct TinyOptions {
   uint64_t seed = 1;
   std::string nan_in = {};  // this tensor's first number is NaN
   int n_vocab_out = 0;      // rows of "output"; 0: tied to token_embd
+  int width = 64;           // of the stream; from 256 on all formats divide its rows
+  int layers = 3;
+  bool encoded = false;       // matrices are Gaussian and encoded, not random codes
+  bool rope_factors = false;  // has rope_freqs
+  float matrix_size = 1, norm_size = 1;
+  std::vector<std::pair<std::string, float>> reals = {};  // <arch>.<key>
 };
 
 class TinyModel {
@@ -28,10 +37,11 @@ class TinyModel {
 
   explicit TinyModel(TinyOptions options) : o_(std::move(options)), random_(o_.seed) {
     keys();
-    matrix("token_embd", kEmbd, kVocab);
-    for (int l = 0; l < kLayers; ++l) layer("blk." + std::to_string(l) + ".");
-    vector("output_norm.weight", kEmbd, 1);
-    if (o_.n_vocab_out > 0) matrix("output", kEmbd, o_.n_vocab_out);
+    matrix("token_embd", embd(), kVocab);
+    for (int l = 0; l < o_.layers; ++l) layer("blk." + std::to_string(l) + ".");
+    vector("output_norm.weight", embd(), o_.norm_size);
+    if (o_.n_vocab_out > 0) matrix("output", embd(), o_.n_vocab_out);
+    if (o_.rope_factors) vector("rope_freqs.weight", head_dim() / 2, 2);
   }
 
   std::vector<uint8_t> bytes() const { return writer_.bytes(); }
@@ -39,20 +49,23 @@ class TinyModel {
 
  private:
   bool is(const char* arch) const { return o_.arch == arch; }
-  int head_dim() const { return is("gemma3") ? 32 : 16; }
+  int embd() const { return o_.width; }
+  int head_dim() const { return is("gemma3") ? embd() / 2 : embd() / 4; }
+  int n_ff() const { return embd() == kEmbd ? 96 : embd(); }
 
   void keys() {
     writer_.set("general.architecture", std::string_view(o_.arch));
     const auto key = [&](const char* k) { return o_.arch + "." + k; };
-    writer_.set(key("block_count"), uint32_t(kLayers));
+    writer_.set(key("block_count"), uint32_t(o_.layers));
     writer_.set(key("context_length"), uint32_t(kContext));
-    writer_.set(key("embedding_length"), uint32_t(kEmbd));
+    writer_.set(key("embedding_length"), uint32_t(embd()));
     writer_.set(key("attention.head_count"), uint32_t(4));
     writer_.set(key("attention.head_count_kv"), uint32_t(2));
     writer_.set(key("attention.layer_norm_rms_epsilon"), 1e-5f);
+    for (const auto& [name, value] : o_.reals) writer_.set(key(name.c_str()), value);
     if (!is("gemma3")) return;
-    writer_.set(key("attention.key_length"), uint32_t(32));
-    writer_.set(key("attention.value_length"), uint32_t(32));
+    writer_.set(key("attention.key_length"), uint32_t(head_dim()));
+    writer_.set(key("attention.value_length"), uint32_t(head_dim()));
     writer_.set(key("attention.sliding_window"), uint32_t(8));
     writer_.set(key("attention.sliding_window_pattern"), uint32_t(3));
   }
@@ -81,12 +94,16 @@ class TinyModel {
   // About 1 / sqrt(columns) in size.
   void matrix(const std::string& name, int columns, int rows) {
     std::vector<uint8_t> data(size_t(rows * row_bytes(o_.format, columns)));
-    const float size = 1 / std::sqrt(float(columns));
+    const float size = o_.matrix_size / std::sqrt(float(columns));
     if (o_.format == Format::F32) {
       for (size_t i = 0; i < data.size(); i += 4) {
         const float x = size * number();
         std::memcpy(&data[i], &x, 4);
       }
+    } else if (o_.encoded) {
+      std::vector<float> x(static_cast<size_t>(rows) * static_cast<size_t>(columns));
+      for (float& v : x) v = size * number();
+      plumb::encode(o_.format, x.data(), int64_t(x.size()), data.data());
     } else {  // blocks that begin with an f16 scale
       const float step = o_.format == Format::Q8_0 ? size / 74 : size / 4.6f;
       for (uint8_t& b : data) b = uint8_t(random_());
@@ -100,23 +117,23 @@ class TinyModel {
 
   void layer(const std::string& p) {
     const int q = 4 * head_dim(), kv = 2 * head_dim();
-    vector(p + "attn_norm.weight", kEmbd, 1);
-    matrix(p + "attn_q", kEmbd, q);
-    matrix(p + "attn_k", kEmbd, kv);
-    matrix(p + "attn_v", kEmbd, kv);
+    vector(p + "attn_norm.weight", embd(), o_.norm_size);
+    matrix(p + "attn_q", embd(), q);
+    matrix(p + "attn_k", embd(), kv);
+    matrix(p + "attn_v", embd(), kv);
     if (is("qwen2")) {
       vector(p + "attn_q.bias", q, 0), vector(p + "attn_k.bias", kv, 0), vector(p + "attn_v.bias", kv, 0);
     }
     if (is("qwen3") || is("gemma3")) {
       vector(p + "attn_q_norm.weight", head_dim(), 1), vector(p + "attn_k_norm.weight", head_dim(), 1);
     }
-    matrix(p + "attn_output", q, kEmbd);
+    matrix(p + "attn_output", q, embd());
     if (is("gemma3"))
-      vector(p + "post_attention_norm.weight", kEmbd, 1), vector(p + "post_ffw_norm.weight", kEmbd, 1);
-    vector(p + "ffn_norm.weight", kEmbd, 1);
-    matrix(p + "ffn_gate", kEmbd, 96);
-    matrix(p + "ffn_up", kEmbd, 96);
-    matrix(p + "ffn_down", 96, kEmbd);
+      vector(p + "post_attention_norm.weight", embd(), 1), vector(p + "post_ffw_norm.weight", embd(), 1);
+    vector(p + "ffn_norm.weight", embd(), o_.norm_size);
+    matrix(p + "ffn_gate", embd(), n_ff());
+    matrix(p + "ffn_up", embd(), n_ff());
+    matrix(p + "ffn_down", n_ff(), embd());
   }
 
   TinyOptions o_;

@@ -200,6 +200,12 @@ bool quantised_input(Format format) {
 
 Plan make_plan(const Program& program, const PlanOptions& options) {
   PLUMB_CHECK(options.max_tokens >= 1 && options.max_wanted >= 1);
+  if (const std::string field = fault_field(program); !field.empty()) {
+    throw Error({.code = "plan.fault_field",
+                 .expected = "a Program without faults",
+                 .found = field,
+                 .remedy = "only the reference computes faults: --arith ref32 or ref64"});
+  }
   Plan plan;
   plan.program = &program;
   plan.max_tokens = options.max_tokens;

@@ -7,11 +7,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
+#include "program/wrong.h"
 #include "quant/format.h"
 
 namespace plumb {
@@ -39,15 +41,19 @@ enum class RopeScaling { none, linear, yarn };
 enum class HeadMap { grouped, interleaved };  // query head h reads kv head h / group or h % n_head_kv
 
 // Operations. Each struct holds what the paper's formula needs, nothing about speed. Formulas: program/ops.h.
+// `wrong` is how a fault has it computed otherwise.
 struct Embed {
   Weight table;
+  WrongEmbed wrong = {};
 };
 struct Linear {
   Weight w, bias = -1;
+  WrongLinear wrong = {};
 };
 struct RmsNorm {
   Weight w;
   float eps;
+  WrongNorm wrong = {};
 };
 struct Rope {
   RopeStyle style = RopeStyle::half;
@@ -58,15 +64,18 @@ struct Rope {
   float factor = 1;          // context stretched by this much
   int original_context = 0;  // yarn only, from here on
   float attn_factor = 1, beta_fast = 32, beta_slow = 1;
+  WrongRope wrong = {};
 };
 struct Attention {
   int layer = 0;
   double scale = 1;
   int window = 0;  // keys at pos - window + 1 .. pos are visible; 0 means all up to pos
   HeadMap map = HeadMap::grouped;
+  WrongAttention wrong = {};
 };
 struct Glu {
   Act act;
+  WrongGlu wrong = {};
 };
 struct Add {};
 struct Scale {
@@ -82,6 +91,9 @@ struct Node {
   Shape shape;
   std::string name;
   Here where;
+  WrongNode wrong = {};
+  std::shared_ptr<const Op> in_steps =
+      {};  // a fault: what calls of one token compute instead; null: the same
 };
 
 struct WeightRef {
@@ -89,6 +101,7 @@ struct WeightRef {
   int64_t rows = 0, columns = 0;  // [rows, columns], rows = outputs; a vector has one row; rows = 0: absent
   Format format = Format::F32;
   const uint8_t* data = nullptr;  // as in the file; null where only shapes are known
+  ReadRow read = {};              // a fault: how its rows are read; empty: as the format says
 };
 
 struct Program {
@@ -97,6 +110,7 @@ struct Program {
   std::vector<Node> nodes;
   std::vector<WeightRef> weights;  // each tensor once
   Value output = -1;
+  WrongFeed feed = {};
 
   /// The value with that name, or -1.
   Value find(std::string_view name) const;
@@ -105,5 +119,8 @@ struct Program {
 
 /// The Program as text: one line per node with its operands, shape and place in the model's source.
 std::string print(const Program& program);
+
+/// Where and what a Program carries that only a fault has, as "blk.0.attn: wrong.mask"; empty: nothing.
+std::string fault_field(const Program& program);
 
 }  // namespace plumb

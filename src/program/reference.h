@@ -1,5 +1,6 @@
 // The reference interpreter: a Program executed node by node in f32 or f64. It is the specification; it is
-// never optimised beyond sharing the decoded row of a matrix among the tokens of a call.
+// never optimised beyond sharing the decoded row of a matrix among the tokens of a call. It also computes
+// what a fault makes of an operation (program/wrong.h).
 #pragma once
 
 #include <functional>
@@ -8,9 +9,19 @@
 #include <vector>
 
 #include "base/pool.h"
+#include "program/decoded.h"
 #include "program/program.h"
 
 namespace plumb {
+
+/// Number formats that another engine's arithmetic may have: of every value, of what matrices multiply, of
+/// cached keys and values.
+struct Arithmetic {
+  Rounded values = Rounded::none, inputs = Rounded::none, cache = Rounded::none;
+};
+
+/// Values inside attention: q k before scale and mask; after the softmax.
+enum class Inner { kq, probs };
 
 /// One sequence in arithmetic T (float or double), with its keys and values unrounded.
 template <class T>
@@ -19,10 +30,27 @@ class Reference {
   /// Called after each node with its rows, [tokens, shape.size()].
   using See = std::function<void(Value, std::span<const T> rows)>;
 
-  Reference(const Program& program, Pool& pool) : p_(program), pool_(pool) {}
+  /// What a call computes and shows.
+  struct Task {
+    Value until = -1;  // the last node
+    See see = {};
+    std::vector<bool> needed = {};  // by node; empty: all up to `until`
+    /// Fills the rows of a node instead of computing it, and says so. Not beside a fault of Program::feed.
+    std::function<bool(Value, std::span<T> rows)> give = {};
+    bool last_logits_only = false;    // rows of the output before the last stay zero
+    std::vector<bool> inner_of = {};  // by node: attention that shows its inner values, [tokens, heads, keys]
+    std::function<void(Value, Inner, int64_t keys, std::span<const T>)> see_inner = {};
+  };
+
+  /// `decoded` may be null, and may be shared.
+  Reference(const Program& program, Pool& pool, DecodedWeights* decoded = nullptr)
+      : p_(program), pool_(pool), decoded_(decoded) {}
 
   /// Runs the tokens at the positions after those already run, up to and including the node `until`.
-  void run(std::span<const int> tokens, Value until, const See& see);
+  void run(std::span<const int> tokens, Value until, const See& see) {
+    run(tokens, {.until = until, .see = see});
+  }
+  void run(std::span<const int> tokens, const Task& task);
 
   /// Computes `nodes`, ascending, from rows at hand: rows[v] is [tokens, shape.size()] of each input that is
   /// no such node, and receives those. The first token stands at position `first`, which must be 0 for
@@ -33,20 +61,27 @@ class Reference {
   /// Rounds the rows of a node in place before anything reads them: how other number formats behave.
   using Round = std::function<void(std::span<T> rows)>;
   void round_with(Round round) { round_ = std::move(round); }
+  void set_arithmetic(const Arithmetic& a) { arithmetic_ = a; }
 
   int64_t length() const { return length_; }
 
  private:
   struct Cache {
-    std::vector<T> k, v;  // [length, n_head_kv * dim]
+    std::vector<T> k, v;      // [rows, n_head_kv * dim]
+    int64_t prompt_rows = 0;  // of all calls that were no steps
   };
   struct Call;
+  void run_call(std::span<const int> tokens, const Task& task);
 
   const Program& p_;
   Pool& pool_;
+  DecodedWeights* decoded_;
   std::vector<Cache> cache_;  // by layer
-  int64_t length_ = 0;
+  int64_t length_ = 0, prompt_ = 0;
+  int last_token_ = 0;
+  bool stepped_ = false;
   Round round_;
+  Arithmetic arithmetic_;
 };
 
 extern template class Reference<float>;

@@ -103,12 +103,13 @@ class Trace {
   /// To give records their names; nothing else of them may change.
   std::vector<Record>& unnamed_records() { return records_; }
 
-  /// Rows [from, from + count) of a full record, [count, row_size].
+  /// Rows [from, from + count) of a full record, [count, row_size], in canonical order.
   std::vector<double> rows(const Record& record, int64_t from, int64_t count) const;
 
  private:
   void open_shards(const Json& list);
   void read_records(int64_t count);
+  double at(const Record& record, int64_t index) const;  // of its data, as stored
   void bind(const Record& record, const std::string& file, const std::string& place);
 
   std::string path_;

@@ -279,7 +279,8 @@ fault("E2 norm of q and k missing", "attn_q_norm attn_k_norm", ("qwen3", "gemma3
 fault("E3 norm of q and k over the whole projection", "attn_q_norm attn_k_norm", ("qwen3", "gemma3"))(
     change_norm(("attn_q_norm", "attn_k_norm"),
                 lambda m, x, w: x / np.sqrt(np.mean(x * x, axis=(-2, -1), keepdims=True) + m.eps) * w))
-fault("E8 rows of k permuted by the heads of q", "attn_k", LLAMA, needs=lambda m: m.n_head != m.n_head_kv)(
+fault("E8 rows of k permuted by the heads of q", "attn_k", LLAMA,
+      needs=lambda m: m.n_head != m.n_head_kv and m.n_head_kv * m.head_dim % (2 * m.n_head) == 0)(
     change_weight(lambda n, w: tail(n) == "attn_k",
                   lambda w, m: w.reshape(m.n_head, -1, 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)))
 

@@ -6,8 +6,11 @@ Exit status, as of plumb itself: 1 a package or the engine fails, 4 wrong argume
 
 import argparse
 import importlib
+import importlib.metadata
+import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,6 +54,12 @@ def ids(text):
     return found
 
 
+def count(text):
+    if int(text) < 0:
+        raise ValueError
+    return int(text)
+
+
 def new_path(text):
     path = Path(text)
     if path.exists():
@@ -64,6 +73,25 @@ def existing(text):
     if not Path(text).exists():
         fail(f"{text}: no such file or folder", 5)
     return Path(text)
+
+
+def tokenize(model, text):
+    """The ids of a text by the tokenizer of a GGUF file, as plumb reads it."""
+    plumb = os.environ.get("PLUMB_PROGRAM", "plumb")
+    try:
+        r = subprocess.run([plumb, "tokenize", "-m", model, "-p", text, "--ids"], capture_output=True, text=True)
+    except OSError as e:
+        fail(f"{plumb} is not there to tokenize ({e.strerror}); give --tokens")
+    if r.returncode:
+        fail(r.stderr.strip(), r.returncode)
+    return json.loads(r.stdout)
+
+
+def version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def run(main):

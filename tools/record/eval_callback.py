@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from llamacpp import MOVES, canonical
+from llamacpp_names import MOVES, canonical
 
 NODE = re.compile(r"(?:common_debug_cb_eval|ggml_debug):\s+(\S.*?) = \((\w+)\)\s+(\w+)\(.*\) = \{(\d+), (\d+), (\d+), (\d+)\}\s*$")
 COUNT = re.compile(r"number of input tokens = (\d+)\s*$")
