@@ -103,8 +103,10 @@ std::string verdict_text(const trace::WeightsDiff& diff) {
             rounded = diff.count(Verdict::quantisation);
   if (diff.common == 0) return line("UNUSABLE", "the files have no tensor in common");
   if (differ > 0)
-    return line("DIFFERS", fmt::format("{} of {} tensors; {} of them for a cause that is named", differ, n,
-                                       differ - diff.unnamed()));
+    return line("DIFFERS", fmt::format("{} of {} tensors; {}", differ, n,
+                                       diff.unnamed() == 0 ? std::string("every cause is named")
+                                                           : fmt::format("the causes of {} are named",
+                                                                         differ - diff.unnamed())));
   return line("SAME", rounded == 0 ? fmt::format("{} tensors", n)
                                    : fmt::format("{} tensors, {} of them within what their formats round", n,
                                                  rounded));

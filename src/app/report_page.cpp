@@ -52,7 +52,8 @@ Json strip(const std::vector<std::pair<int64_t, double>>& errors, size_t most) {
 
 Json cell_json(const ReportCell& c, const Limits& limits) {
   Json j;
-  j.set("name", clipped(c.name, limits.text)), j.set("score", rounded(c.score)),
+  j.set("name", clipped(c.name, limits.text)),
+      j.set("score", rounded(c.score > 1 ? std::max(c.score, 1.01) : std::min(c.score, 1.0))),
       j.set("floor", rounded(c.floor));
   j.set("lead", clipped(c.lead, limits.text)), j.set("facts", pairs(c.facts, limits.text));
   if (c.by_token.size() > 1) j.set("tokens", strip(c.by_token, limits.bars));
