@@ -79,7 +79,7 @@ def diff(*arguments):
 
 
 def smollm2():
-    return h.real_model("SmolLM2-135M-Instruct.Q4_1.gguf")
+    return Path(h.real_model("smollm2")[0])
 
 
 class WeightsOfFiles(unittest.TestCase):
@@ -121,8 +121,7 @@ class WeightsOfFiles(unittest.TestCase):
         tensors[layer + "self_attn.o_proj.weight"][33] *= -1
         del tensors["model.layers.7.post_attention_layernorm.weight"]
         status, d = diff(smollm2(), save(self.folder / "x.safetensors", tensors, "BF16"))
-        self.assertEqual(status, 1)
-        self.assertEqual({t["name"]: t["cause"] for t in d["tensors"] if t["verdict"] == "differs"}, {
+        self.assertEqual({t["name"]: t.get("cause") for t in d["tensors"] if t["verdict"] == "differs"}, {
             "blk.4.ffn_gate.weight": "the second holds the first's blk.4.ffn_gate.weight in blk.4.ffn_up.weight",
             "blk.4.ffn_up.weight": "the second holds the first's blk.4.ffn_up.weight in blk.4.ffn_gate.weight",
             "blk.4.ffn_down.weight": "transposed under the same shape",
@@ -130,6 +129,7 @@ class WeightsOfFiles(unittest.TestCase):
             "blk.4.attn_v.weight": "the second is the first times 1.1",
             "blk.4.attn_output.weight": "only row 33",
             "blk.7.ffn_norm.weight": "missing in the second"})
+        self.assertEqual(status, 1)
 
     def test_a_converter_that_forgot_the_order_of_q_and_k_is_told_apart_from_one_that_did_not(self):
         file = save(self.folder / "x.safetensors", exported(smollm2(), permute=False), "F16")

@@ -35,6 +35,7 @@ std::string type_of(const trace::Weight* w) { return w ? info(w->format).name : 
 // Kinds of differences in the order of the file: tensor, what it is, how many, the largest error.
 struct Kind {
   std::string name, text;
+  const WeightDifference* first = nullptr;
   int n = 0;
   double error = 0, explained = 0;
 };
@@ -47,7 +48,7 @@ std::vector<Kind> kinds_of(const trace::WeightsDiff& diff) {
                       text = d.cause.empty() ? "no known kind of difference" : general(d.cause, d.name);
     auto at = std::find_if(kinds.begin(), kinds.end(),
                            [&](const Kind& k) { return k.name == name && k.text == text; });
-    if (at == kinds.end()) at = kinds.insert(at, {.name = name, .text = text});
+    if (at == kinds.end()) at = kinds.insert(at, {.name = name, .text = text, .first = &d});
     ++at->n;
     if (d.error > at->error) at->error = d.error, at->explained = d.explained;
   }
@@ -62,9 +63,11 @@ std::string kinds_text(const trace::WeightsDiff& diff) {
   const std::vector<Kind> kinds = kinds_of(diff);
   for (const Kind& k : kinds) {
     if (++shown > kShown) continue;
-    text += line("", printable(k.name, 80) +
-                         (all[k.name] > 1 ? fmt::format(" ({} of {})", k.n, all[k.name]) : "") + ": " +
-                         printable(k.text, 300));
+    const bool one = k.n == 1;  // then it has a layer
+    const std::string what = one && !k.first->cause.empty() ? k.first->cause : k.text;
+    text +=
+        line("", printable(one ? k.first->name : k.name, 80) +
+                     (one ? "" : fmt::format(" ({} of {})", k.n, all[k.name])) + ": " + printable(what, 300));
     if (std::isfinite(k.error))
       text += line("", fmt::format("  error {:.3g}; the formats explain {:.3g}", k.error, k.explained));
   }
@@ -100,8 +103,10 @@ std::string verdict_text(const trace::WeightsDiff& diff) {
             rounded = diff.count(Verdict::quantisation);
   if (diff.common == 0) return line("UNUSABLE", "the files have no tensor in common");
   if (differ > 0)
-    return line("DIFFERS", fmt::format("{} of {} tensors; {} of them for a cause that is named", differ, n,
-                                       differ - diff.unnamed()));
+    return line("DIFFERS", fmt::format("{} of {} tensors; {}", differ, n,
+                                       diff.unnamed() == 0 ? std::string("every cause is named")
+                                                           : fmt::format("the causes of {} are named",
+                                                                         differ - diff.unnamed())));
   return line("SAME", rounded == 0 ? fmt::format("{} tensors", n)
                                    : fmt::format("{} tensors, {} of them within what their formats round", n,
                                                  rounded));

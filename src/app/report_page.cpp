@@ -52,7 +52,8 @@ Json strip(const std::vector<std::pair<int64_t, double>>& errors, size_t most) {
 
 Json cell_json(const ReportCell& c, const Limits& limits) {
   Json j;
-  j.set("name", clipped(c.name, limits.text)), j.set("score", rounded(c.score)),
+  j.set("name", clipped(c.name, limits.text)),
+      j.set("score", rounded(c.score > 1 ? std::max(c.score, 1.01) : std::min(c.score, 1.0))),
       j.set("floor", rounded(c.floor));
   j.set("lead", clipped(c.lead, limits.text)), j.set("facts", pairs(c.facts, limits.text));
   if (c.by_token.size() > 1) j.set("tokens", strip(c.by_token, limits.bars));
@@ -66,18 +67,22 @@ Json cell_json(const ReportCell& c, const Limits& limits) {
   return j;
 }
 
+// Those with the largest scores, in their order.
+std::vector<const ReportCell*> chosen(const ReportMap& map, size_t most) {
+  std::vector<const ReportCell*> list;
+  for (const ReportCell& c : map.cells) list.push_back(&c);
+  if (list.size() <= most) return list;
+  const auto score = [](const ReportCell* c) { return std::isnan(c->score) ? INFINITY : c->score; };
+  std::stable_sort(list.begin(), list.end(),
+                   [&](const auto* x, const auto* y) { return score(x) > score(y); });
+  list.resize(most);
+  std::sort(list.begin(), list.end());  // they lie in one array
+  return list;
+}
+
 Json map_json(const ReportMap& map, const Limits& limits) {
-  double least = -1;  // score that a cell needs
-  if (map.cells.size() > limits.cells) {
-    std::vector<double> scores;
-    for (const ReportCell& c : map.cells) scores.push_back(std::isnan(c.score) ? INFINITY : c.score);
-    std::nth_element(scores.begin(), scores.begin() + int64_t(limits.cells), scores.end(), std::greater<>());
-    least = scores[limits.cells];
-  }
   Json::Array cells;
-  for (const ReportCell& c : map.cells) {
-    if (!(c.score < least) && cells.size() < limits.cells) cells.push_back(cell_json(c, limits));
-  }
+  for (const ReportCell* c : chosen(map, limits.cells)) cells.push_back(cell_json(*c, limits));
   std::string note = map.note;
   if (cells.size() < map.cells.size())
     note += fmt::format(" {} cells with smaller scores are left out.", map.cells.size() - cells.size());

@@ -19,7 +19,7 @@ struct ReportCell {
   std::string name;  // blk.L.x lies in row L and column x
   double score = 0;  // above 1: too much
   double floor = 0;  // of the errors in the strips
-  std::string lead;  // the score in words
+  std::string lead = {};  // the score in words
   Facts facts = {};
   std::vector<std::pair<int64_t, double>> by_token = {};  // position and error
   std::vector<double> by_head = {};

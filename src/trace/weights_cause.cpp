@@ -82,6 +82,16 @@ class Trial {
     return std::isfinite(e) ? e : INFINITY;
   }
 
+  // The second's format has rounded the sum.
+  double error_plus(double plus) {
+    double delta = 0, size = 0;
+    for (const Place& p : places_) {
+      const double y = b_.at(p), x = a_.at(p) + plus;
+      delta += (x - y) * (x - y), size += std::max(x * x, y * y);
+    }
+    return std::sqrt(delta / std::max(size, 1e-300));
+  }
+
   void consider(const std::string& cause, double e) {
     if (e <= limit_ && e < best_error_ / 2) best_ = cause, best_error_ = e;
   }
@@ -221,14 +231,12 @@ class Trial {
   void factor() {
     if (!d_.finite || d_.a->rows != d_.b->rows) return;
     for (double plus : {1.0, -1.0})
-      consider(fmt::format("the second is the first {} 1", plus > 0 ? "plus" : "minus"),
-               error([&](Place p) { return b_.at(p) - plus; }));
+      consider(fmt::format("the second is the first {} 1", plus > 0 ? "plus" : "minus"), error_plus(plus));
     if (d_.scale != 0 && std::abs(d_.scale - 1) > 1e-5)
       consider(fmt::format("the second is the first times {:.5g}", d_.scale),
                error([&](Place p) { return b_.at(p) / d_.scale; }));
     if (d_.shift != 0)
-      consider(fmt::format("the second is the first plus {:.5g}", d_.shift),
-               error([&](Place p) { return b_.at(p) - d_.shift; }));
+      consider(fmt::format("the second is the first plus {:.5g}", d_.shift), error_plus(d_.shift));
   }
 
   void exchanged() {
