@@ -24,5 +24,7 @@ void add_check(CLI::App& root);
 void add_record(CLI::App& root);
 void add_record_log(CLI::App& record);
 void add_quantize(CLI::App& root);
+void add_faults(CLI::App& root);
+void add_antidote(CLI::App& root);
 
 }  // namespace plumb

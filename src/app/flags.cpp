@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cuda/backend.h"
+#include "trace/variant.h"
 
 namespace plumb {
 namespace {
@@ -259,17 +260,28 @@ void PromptFlags::require() const {
       {.code = "usage.prompt", .expected = "a prompt: -p TEXT, -f FILE or --tokens IDS", .found = "none"});
 }
 
-std::vector<int> PromptFlags::ids(const Model& model) const {
-  std::vector<int> ids;
-  if (command->count("--tokens") > 0) {
-    ids = parse_ids(tokens);
-  } else {
-    const std::string prompt = !file.empty() ? read_file(file, 64 << 20) : escape ? unescape(text) : text;
-    ids = model.tokenizer().encode(prompt, {.add_special = !no_bos, .parse_special = parse_special});
-  }
+std::string PromptFlags::input() const {
+  return !file.empty() ? read_file(file, 64 << 20) : escape ? unescape(text) : text;
+}
+
+namespace {
+std::vector<int> not_empty(std::vector<int> ids) {
   if (!ids.empty()) return ids;
   throw Error(
       {.code = "usage.prompt", .expected = "a prompt of at least one token", .found = "an empty one"});
+}
+}  // namespace
+
+std::vector<int> PromptFlags::ids(const Model& model) const {
+  if (command->count("--tokens") > 0) return not_empty(parse_ids(tokens));
+  return not_empty(
+      model.tokenizer().encode(input(), {.add_special = !no_bos, .parse_special = parse_special}));
+}
+
+std::vector<int> PromptFlags::ids(const trace::Variant& variant) const {
+  if (command->count("--tokens") > 0) return not_empty(parse_ids(tokens));
+  return not_empty(
+      trace::encode_text(variant, input(), {.add_special = !no_bos, .parse_special = parse_special}));
 }
 
 std::vector<int> parse_ids(const std::string& text) {

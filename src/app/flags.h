@@ -12,6 +12,10 @@
 
 namespace plumb {
 
+namespace trace {
+struct Variant;
+}
+
 /// "--top-k,-k" -> "PLUMB_ARG_TOP_K", from the first long name.
 std::string environment_name(const std::string& names);
 
@@ -71,9 +75,12 @@ struct PromptFlags {
   CLI::App* command = nullptr;
 
   void add(CLI::App* command);
-  /// Both throw Error "usage.prompt": when no prompt was given, when it has no tokens.
+  /// All throw Error "usage.prompt": when no prompt was given, when it has no tokens.
   void require() const;
+  std::string input() const;  // the text
   std::vector<int> ids(const Model& model) const;
+  /// As an engine with a fault would read it.
+  std::vector<int> ids(const trace::Variant& variant) const;
 };
 
 /// "1,2, 3" -> ids; throws Error "usage.tokens".

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "app/command.h"
+#include "app/fault_flag.h"
 #include "app/flags.h"
 #include "app/nearest.h"
 #include "app/npy.h"
@@ -19,6 +20,7 @@ namespace {
 
 struct Options {
   ModelFlags model;
+  FaultFlag fault;
   PromptFlags prompt;
   bool all = false, stats = false;
   int top = 10;
@@ -78,14 +80,15 @@ void print_row(const Model& model, const Options& o, Value value, int64_t positi
   }
 }
 
-void logits(const Options& o) {
+void logits(Options& o) {
   o.prompt.require();
   catch_interrupt();
   ProgressBar bar;
-  const Model model(o.model.path(), o.model.options(bar.callback()));
+  Model model(o.model.path(), o.model.options(bar.callback()));
+  const FaultyRun faulty(o.fault, o.model, model);
   const Value value = find_value(model.program(), o.stop_after);
-  const std::vector<int> ids = o.prompt.ids(model);
-  const auto runner = Runner::make(model, o.model.runner(&interrupt_flag()));
+  const std::vector<int> ids = faulty.ids(o.prompt, model);
+  const auto runner = Runner::make(model, faulty.runner(o.model.runner(&interrupt_flag())));
   std::vector<double> values;
   const int64_t size = model.program().shape(value).size();
   const auto see = [&](int64_t position, std::span<const double> row) {
@@ -118,6 +121,7 @@ void add_logits(CLI::App& root) {
   CLI::App* c = root.add_subcommand("logits", "The logits of a prompt, or any named value");
   auto o = std::make_shared<Options>();
   o->model.add(c);
+  o->fault.add(c);
   o->prompt.add(c);
   flag(c, "--all", o->all, "Every token of the prompt, not only the last");
   flag(c, "--top", o->top, "How many of the largest logits to print")

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "app/command.h"
+#include "app/fault_flag.h"
 #include "app/flags.h"
 #include "app/progress.h"
 #include "base/error.h"
@@ -16,6 +17,7 @@ namespace {
 
 struct Options {
   ModelFlags model;
+  FaultFlag fault;
   PromptFlags prompt;
   GenerateOptions generate;
   int64_t seed = -1;
@@ -84,11 +86,13 @@ void run(Options& o) {
   o.generate.sampler.seed = o.seed < 0 ? std::random_device()() : uint64_t(o.seed);
   catch_interrupt();
   ProgressBar bar;
-  const Model model(o.model.path(), o.model.options(bar.callback()));
-  const auto runner = Runner::make(model, o.model.runner(&interrupt_flag()));
-  std::vector<int> ids = o.prompt.ids(model);
+  Model model(o.model.path(), o.model.options(bar.callback()));
+  const FaultyRun faulty(o.fault, o.model, model);
+  const auto runner = Runner::make(model, faulty.runner(o.model.runner(&interrupt_flag())));
+  std::vector<int> ids = faulty.ids(o.prompt, model);
   if (!o.quiet) warn_unused(model);
-  const Generated g = generate(*runner, model.tokenizer(), ids, o.generate, [&](std::string_view text) {
+  faulty.sampler(o.generate.sampler);
+  const Generated g = generate(*runner, faulty.tokenizer(model), ids, o.generate, [&](std::string_view text) {
     bar.erase();
     print_out(text);
     flush_out();
@@ -109,6 +113,7 @@ void add_run(CLI::App& root) {
       root.add_subcommand("run", "Continue a prompt; the text goes to standard output")->alias("completion");
   auto o = std::make_shared<Options>();
   o->model.add(c);
+  o->fault.add(c);
   o->prompt.add(c);
   flag(c, "-n,--predict,--n-predict,--max-tokens", o->generate.n_predict,
        "Tokens to generate; -1: until the model ends")

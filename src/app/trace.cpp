@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "app/command.h"
+#include "app/fault_flag.h"
 #include "app/flags.h"
 #include "app/progress.h"
 #include "base/error.h"
@@ -12,6 +13,7 @@ namespace {
 
 struct Options {
   ModelFlags model;
+  FaultFlag fault;
   PromptFlags prompt;
   int steps = 0;
   std::string level = "full", only, output;
@@ -22,20 +24,22 @@ Json engine(const Model& model, const Options& o, const std::vector<std::string>
   e.set("name", "plumb"), e.set("version", PLUMB_VERSION);
   e.set("backend", o.model.arith == "fast" ? std::string("cpu ") + name(model.isa()) : "reference");
   e.set("command", Json::Array(words.begin(), words.end()));
+  if (!o.fault.list.empty()) e.set("fault", o.fault.list);
   return e;
 }
 
-void record(const Options& o) {
+void record(Options& o) {
   o.prompt.require();
   catch_interrupt();
   ProgressBar bar;
-  const Model model(o.model.path(), o.model.options(bar.callback()));
+  Model model(o.model.path(), o.model.options(bar.callback()));
+  const FaultyRun faulty(o.fault, o.model, model);
   trace::RunRequest request{
-      .tokens = o.prompt.ids(model), .steps = o.steps, .only = o.only, .path = o.output};
+      .tokens = faulty.ids(o.prompt, model), .steps = o.steps, .only = o.only, .path = o.output};
   request.level = o.level == "full"     ? trace::Level::full
                   : o.level == "sketch" ? trace::Level::sketch
                                         : trace::Level::stats;
-  request.options = o.model.runner(&interrupt_flag());
+  request.options = faulty.runner(o.model.runner(&interrupt_flag()));
   if (request.options.arith == Arith::fast && request.options.backend != Backend::cpu) {
     throw Error({.code = "usage.backend",
                  .expected = "--backend cpu, or --arith ref64 or ref32",
@@ -55,6 +59,7 @@ void add_trace(CLI::App& root) {
   CLI::App* c = root.add_subcommand("trace", "Record the intermediate values of a run");
   auto o = std::make_shared<Options>();
   o->model.add(c);
+  o->fault.add(c);
   o->prompt.add(c);
   flag(c, "--steps", o->steps, "Tokens to choose greedily after the prompt and to record as steps")
       ->check(CLI::Range(0, 1 << 24))

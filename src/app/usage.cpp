@@ -54,6 +54,7 @@ int exit_code(std::string_view code) {
   if (starts("gguf.") || starts("model.") || starts("tokenizer.") || starts("file.")) return kExitModel;
   if (starts("base.")) return kExitFile;
   if (code == "quantize.again") return kExitUsage;
+  if (starts("fault.")) return kExitModel;
   if (starts("quantize.")) return kExitModel;
   if (starts("memory.")) return kExitMemory;
   if (starts("numeric.")) return kExitNonfinite;

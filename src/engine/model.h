@@ -31,6 +31,8 @@ class Model {
 
   const Gguf& file() const { return file_; }
   const Program& program() const { return program_; }
+  /// Runs as another Program from now on: a fault, an ablation. Before weights() and any runner.
+  void run_as(Program program) { program_ = std::move(program); }
   /// Loaded when first asked for, so that a model with a tokenizer that we lack can still be run on token
   /// ids.
   const Tokenizer& tokenizer() const;

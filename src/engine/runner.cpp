@@ -164,6 +164,7 @@ class ReferenceRunner : public Runner {
  public:
   ReferenceRunner(const Model& model, const RunnerOptions& options)
       : Runner(model, options), reference_(model.program(), model.pool()) {
+    reference_.set_arithmetic(options.arithmetic);
     if (options.nodes == NodeRounding::none) return;
     reference_.round_with([half = options.nodes == NodeRounding::f16](std::span<T> rows) {
       for (T& x : rows)

@@ -12,6 +12,7 @@
 #include "cpu/kv_layout.h"
 #include "engine/model.h"
 #include "plan/plan.h"
+#include "program/reference.h"
 
 namespace plumb {
 
@@ -38,6 +39,7 @@ struct RunnerOptions {
   KvTypes kv = {};
   Rounding rounding = Rounding::refined;    // of activations, in the fast arithmetic
   NodeRounding nodes = NodeRounding::none;  // of every value, in the references
+  Arithmetic arithmetic = {};               // in the references: the number formats of a fault
   bool fuse = true;
   int draft = 0;  // ids that prompt lookup may draft for one pass; 0: none; changes no bit; only the CPU's
                   // fast arithmetic

@@ -29,6 +29,7 @@ struct TinyOptions {
   bool rope_factors = false;  // has rope_freqs
   float matrix_size = 1, norm_size = 1;
   std::vector<std::pair<std::string, float>> reals = {};  // <arch>.<key>
+  uint32_t rope_dims = 0;                                 // 0: the file does not say
 };
 
 class TinyModel {
@@ -62,6 +63,7 @@ class TinyModel {
     writer_.set(key("attention.head_count"), uint32_t(4));
     writer_.set(key("attention.head_count_kv"), uint32_t(2));
     writer_.set(key("attention.layer_norm_rms_epsilon"), 1e-5f);
+    if (o_.rope_dims > 0) writer_.set(key("rope.dimension_count"), o_.rope_dims);
     for (const auto& [name, value] : o_.reals) writer_.set(key(name.c_str()), value);
     if (!is("gemma3")) return;
     writer_.set(key("attention.key_length"), uint32_t(head_dim()));

@@ -42,9 +42,9 @@ void rms_norm(const T* x, const T* g, int n, T eps, T* y) {
 struct Turn {
   double angle, magnitude;
 };
-inline Turn rope_turn(const Rope& rope, double divisor, int64_t pos, int i) {
+inline Turn rope_turn(const Rope& rope, double divisor, double pos, int i) {
   const double base = rope.freq_base, dims = rope.dims;  // f64 throughout
-  const double angle = double(pos) * std::pow(base, -2.0 * i / dims) / divisor;
+  const double angle = pos * std::pow(base, -2.0 * i / dims) / divisor;
   if (rope.scaling == RopeScaling::none) return {angle, rope.attn_factor};
   if (rope.scaling == RopeScaling::linear) return {angle / rope.factor, rope.attn_factor};
   const auto pair_turning =
@@ -63,7 +63,7 @@ template <class T>
 void rope(const Rope& rope, const T* factors, int64_t pos, int dim, const T* x, T* y) {
   std::copy(x, x + dim, y);
   for (int i = 0; i < rope.dims / 2; ++i) {
-    const Turn turn = rope_turn(rope, factors ? double(factors[i]) : 1.0, pos, i);
+    const Turn turn = rope_turn(rope, factors ? double(factors[i]) : 1.0, double(pos), i);
     const T c = T(std::cos(turn.angle) * turn.magnitude), s = T(std::sin(turn.angle) * turn.magnitude);
     const int a = rope.style == RopeStyle::half ? i : 2 * i;
     const int b = rope.style == RopeStyle::half ? i + rope.dims / 2 : 2 * i + 1;

@@ -182,10 +182,10 @@ void rope_wrongly(const Rope& rope, const T* factors, double position, int dim, 
   const int pairs = rope.dims / 2;
   for (int i = 0; i < pairs; ++i) {
     const int f = w.slowest_first ? pairs - 1 - i : i;
-    const Turn one = rope_turn(rope, factors ? double(factors[f]) : 1.0, 1, f);
-    const double angle = rounded(w.angle, one.angle * position) * (w.backwards ? -1 : 1);
-    const T c = T(rounded(w.table, std::cos(angle) * one.magnitude));
-    const T s = T(rounded(w.table, std::sin(angle) * one.magnitude));
+    const Turn turn = rope_turn(rope, factors ? double(factors[f]) : 1.0, position, f);
+    const double angle = rounded(w.angle, turn.angle) * (w.backwards ? -1 : 1);
+    const T c = T(rounded(w.table, std::cos(angle) * turn.magnitude));
+    const T s = T(rounded(w.table, std::sin(angle) * turn.magnitude));
     const int a = rope.style == RopeStyle::half ? i : 2 * i;
     const int b = rope.style == RopeStyle::half ? i + pairs : 2 * i + 1;
     y[a] = x[a] * c - x[b] * s;

@@ -49,6 +49,12 @@ double change(bool half, const std::vector<double>& x, const std::vector<double>
   return std::sqrt(difference / std::max(size, 1e-300));
 }
 
+// The fit is good to four digits.
+double four_digits(double x) {
+  const double unit = std::pow(10, std::floor(std::log10(x)) - 3);
+  return std::round(x / unit) * unit;
+}
+
 // The angle of each pair, weighted by its size over the heads.
 std::vector<double> angles(bool half, const std::vector<double>& x, const std::vector<double>& y,
                            size_t dim) {
@@ -174,7 +180,8 @@ class Rotations {
     const Rope* rope = rope_of(r.value);
     const double right =
         rope && rope->factors < 0 && rope->scaling == RopeScaling::none ? double(rope->freq_base) : 0;
-    const std::string text = fmt::format("the angles at position 1 are those of base {:.6g}", found);
+    const std::string text =
+        fmt::format("the angles at position 1 are those of base {:.6g}", four_digits(found));
     if (right <= 0)
       out.push_back({"rope base", Outcome::note, r.value, text});
     else if (std::abs(std::log(found / right)) < 0.1)

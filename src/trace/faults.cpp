@@ -16,8 +16,13 @@ std::vector<Fault> all_faults() {
                          add_rope_faults, add_attention_faults, add_cache_faults, add_ffn_faults,
                          add_output_faults, add_text_faults, add_precision_faults})
     add(all);
-  std::stable_sort(all.begin(), all.end(), [](const Fault& a, const Fault& b) { return a.id[0] < b.id[0]; });
-  return all;
+  std::vector<Fault> ordered;
+  for (char family = 'A'; family <= 'N'; ++family) {
+    for (const Fault& f : all) {
+      if (f.id[0] == family) ordered.push_back(f);
+    }
+  }
+  return ordered;
 }
 
 // Bytes of blocks come before what is made of them, so that edits of one weight build on each other.
@@ -128,10 +133,12 @@ std::string why_not(const Fault& fault, const Model& model) {
 bool applies(const Fault& fault, const Model& model) { return why_not(fault, model).empty(); }
 
 Variant vary(const Model& model, std::span<const ChosenFault> faults) {
-  std::vector<ChosenFault> ordered(faults.begin(), faults.end());
-  std::stable_sort(ordered.begin(), ordered.end(), [](const ChosenFault& a, const ChosenFault& b) {
-    return stage(*a.fault) < stage(*b.fault);
-  });
+  std::vector<ChosenFault> ordered;
+  for (int s = 0; s < 3; ++s) {
+    for (const ChosenFault& c : faults) {
+      if (stage(*c.fault) == s) ordered.push_back(c);
+    }
+  }
   Variant v = right_variant(model);
   for (const ChosenFault& c : ordered) {
     if (const std::string why = c.fault->edit(v, c.parameter); !why.empty()) {

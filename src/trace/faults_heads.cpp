@@ -102,7 +102,7 @@ Edit keys_permuted_as_queries(bool back) {
     if (s.n_head == s.n_head_kv) return "it has as many kv heads as heads";
     if (wrong % 2 != 0) return "its heads cannot be halved";
     return read_rows(v, "attn_k attn_k.bias", [=](const WeightRef&, int64_t r) {
-      return back ? permuted_row(right, restored_row(wrong, r)) : restored_row(right, permuted_row(wrong, r));
+      return back ? restored_row(wrong, permuted_row(right, r)) : restored_row(right, permuted_row(wrong, r));
     });
   };
 }

@@ -186,7 +186,8 @@ Edit skipped(std::function<bool(int l, int n)> drop) {
         Node& node = p.nodes[size_t(i)];
         const bool reads = l + 1 == p.n_layer ? layer_of(node.name) < 0 : layer_of(node.name) == l + 1;
         for (Value& in : node.in) {
-          if (reads && in == end && drop(l, p.n_layer)) in = stream;
+          if (reads && in == end && drop(l, p.n_layer) && !(l + 1 < p.n_layer && drop(l + 1, p.n_layer)))
+            in = stream;
         }
       }
       if (!drop(l, p.n_layer)) stream = end;

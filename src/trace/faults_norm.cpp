@@ -56,6 +56,11 @@ double root(const Sizes& s) { return std::sqrt(double(s.n_embd)); }
 
 float rounded_bf16(double x) { return bfloat16_to_float(float_to_bfloat16(float(x))); }
 
+std::string scale_beyond_bf16(const Variant& v) {
+  const double scale = root(sizes_of(v));
+  return double(rounded_bf16(scale)) != scale ? "" : "bf16 holds its scale exactly";
+}
+
 Edit norm_of(std::string from, std::string to) {
   return [=](Variant& v, double) {
     return read_other(v, from, [&](const WeightRef& w) {

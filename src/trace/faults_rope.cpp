@@ -129,6 +129,14 @@ Edit dims(std::function<int(const Sizes&)> choose) {
   };
 }
 
+// A file with factors would need as many of them.
+std::string no_factors(const Variant& v) {
+  for (const WeightRef& w : v.program.weights) {
+    if (w.name == "rope_freqs.weight") return "the model has rope_freqs for all its pairs";
+  }
+  return {};
+}
+
 Edit no_rope(std::string list) {
   return [=](Variant& v, double) -> std::string {
     for (Node& n : v.program.nodes) {

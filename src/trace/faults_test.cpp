@@ -56,12 +56,12 @@ std::string complaint(const Fault& f, const Model& model, const std::vector<Seen
   const Variant v = vary(model, std::span(&chosen, 1));
   const std::vector<Seen> wrong = testing::run_all(v, model.pool());
   const Seen* first = first_difference(right, wrong);
-  if (!first) return f.first.empty() || !f.needs.empty() ? "" : "changes nothing";
+  if (!first) return f.control || !f.needs.empty() ? "" : "changes nothing";
   *shows = true;
   const std::string at = short_name(first->value);
   const bool named =
       f.first == "@weights" ? at == testing::first_with_changed_weight(v.program) : listed(f.first, at);
-  if (f.first.empty() || (named && first->call == f.step)) return "";
+  if (f.control || (named && first->call == f.step)) return "";
   return "first changes " + first->value + " in call " + std::to_string(first->call);
 }
 
@@ -72,7 +72,7 @@ TEST(Faults, ChangeTheirFirstValueAndNothingBeforeIt) {
     const Model model(file.path(), {});
     const std::vector<Seen> right = testing::run_all(right_variant(model), model.pool());
     for (const Fault& f : catalogue()) {
-      if (!testing::is_numerical(f) || !applies(f, model)) continue;
+      if (!testing::concerns(f, options) || !applies(f, model)) continue;
       bool shows = false;
       EXPECT_EQ(complaint(f, model, right, f.parameter.usual, &shows), "") << full_name(f) << " on " << name;
       if (!shows && f.parameter.name) complaint(f, model, right, f.parameter.low, &shows);

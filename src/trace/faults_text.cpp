@@ -57,16 +57,18 @@ std::string pre_tokenizer(Variant& v, const Tokenizer& t) {
   if (t.pre().empty()) return "the model has no pre-tokenizer";
   return key("tokenizer.ggml.pre", std::string_view(t.pre() == "gpt-2" ? "llama-bpe" : "gpt-2"))(v, 0);
 }
-std::string other_vocabulary(Variant& v, const Tokenizer&) {
+// The texts of normal tokens, each at the next one's id.
+std::string other_vocabulary(Variant& v, const Tokenizer& t) {
   const char* name = "tokenizer.ggml.tokens";
-  const auto tokens = v.file->texts(name);
-  if (!tokens || tokens->size() < 2) return "the vocabulary is too small";
-  v.metadata.push_back({name, [=, all = *tokens](GgufWriter& w) {
-                          std::vector<std::string_view> moved = all;
-                          const auto normal = moved.end() - int64_t(moved.size() / 2);
-                          std::rotate(normal, normal + 1, moved.end());
-                          w.set_array(name, std::span<const std::string_view>(moved));
-                        }});
+  std::vector<std::string_view> moved = v.file->texts(name).value_or(std::vector<std::string_view>());
+  std::vector<size_t> normal;
+  for (size_t i = 0; i < moved.size(); ++i) {
+    if (t.type(int(i)) == TokenType::normal) normal.push_back(i);
+  }
+  if (normal.size() < 2) return "the vocabulary is too small";
+  for (size_t i = 0; i + 1 < normal.size(); ++i) std::swap(moved[normal[i]], moved[normal[i + 1]]);
+  v.metadata.push_back(
+      {name, [=](GgufWriter& w) { w.set_array(name, std::span<const std::string_view>(moved)); }});
   return {};
 }
 std::string merges_ignored(Variant& v, const Tokenizer& t) {
