@@ -52,6 +52,7 @@ ReportMap values_of(const Diff& d, const Model* model) {
                     "Theirs against ours, as they come: what is wrong stays wrong behind it. Floor: {} ({}).",
                     d.profile, d.measured_floor ? "measured" : "assumed"),
                 .cells = {}};
+  map.cells.reserve(d.values.size());
   for (size_t i = 0; i < d.values.size(); ++i) {
     map.cells.push_back(cell_of(d.values[i], model));
     map.cells.back().first = int(i) == d.first;
@@ -66,6 +67,7 @@ ReportMap operations_of(const Diff& d, const Model& model) {
                           "itself. Floor: {}.",
                           d.operation_profile),
       .cells = {}};
+  map.cells.reserve(d.operations.size());
   for (size_t i = 0; i < d.operations.size(); ++i) {
     const trace::Replayed& r = d.operations[i];
     ReportCell c = cell_of(r.difference, &model);
@@ -94,6 +96,7 @@ std::string run_of(const trace::Trace& t) {
 // A model whose tokenizer we lack still has ids.
 std::vector<std::string> pieces_of(const std::vector<int>& tokens, const Model* model) {
   std::vector<std::string> pieces;
+  pieces.reserve(tokens.size());
   const Tokenizer* tokenizer = nullptr;
   try {
     if (model) tokenizer = &model->tokenizer();

@@ -70,11 +70,12 @@ Json cell_json(const ReportCell& c, const Limits& limits) {
 // Those with the largest scores, in their order.
 std::vector<const ReportCell*> chosen(const ReportMap& map, size_t most) {
   std::vector<const ReportCell*> list;
+  list.reserve(map.cells.size());
   for (const ReportCell& c : map.cells) list.push_back(&c);
   if (list.size() <= most) return list;
   const auto score = [](const ReportCell* c) { return std::isnan(c->score) ? INFINITY : c->score; };
-  std::stable_sort(list.begin(), list.end(),
-                   [&](const auto* x, const auto* y) { return score(x) > score(y); });
+  std::sort(list.begin(), list.end(),
+            [&](const auto* x, const auto* y) { return score(x) != score(y) ? score(x) > score(y) : x < y; });
   list.resize(most);
   std::sort(list.begin(), list.end());  // they lie in one array
   return list;

@@ -159,7 +159,7 @@ WeightDifference alone(const Weight& w, bool first, const Weights& other) {
 }  // namespace
 
 double rounding_error(const Weight& w, Format format) {
-  if (format == Format::F32 || format == Format::F64) return 0;
+  if (format == Format::F32 || format == Format::F64 || w.elements() == 0) return 0;
   const FormatInfo& f = info(format);
   const double nominal = 1.6 * std::exp2(-8.0 * f.bytes / f.block);
   if (!can_encode(format) || w.columns % f.block != 0) return nominal;

@@ -41,6 +41,7 @@ class Reader {
 std::vector<int64_t> spread(int64_t n, int64_t most) {
   std::vector<int64_t> list;
   const int64_t k = std::min(n, most);
+  list.reserve(size_t(k));
   for (int64_t i = 0; i < k; ++i) list.push_back(i * n / k + (n > 2 * k ? i % 3 % 2 : 0));
   return list;
 }

@@ -135,7 +135,7 @@ void Weights::open_folder(const std::string& path) {
                    .where = {.file = index, .key = printable(name)}});
     shards.insert(*file.text());
   }
-  for (const std::string& shard : shards) open_shard(path + "/" + shard);
+  for (const std::string& shard : shards) open_shard(fmt::format("{}/{}", path, shard));
 }
 
 void Weights::open_shard(const std::string& path) {
@@ -154,6 +154,7 @@ const Weight* Weights::find(const std::string& name) const {
 }
 
 void Weights::adapt_to(const Weights& other) {
+  PLUMB_CHECK(other.gguf_.has_value());
   const Gguf& g = *other.gguf_;
   arch_ = other.arch_;
   const auto heads = [&](const char* key) {

@@ -224,6 +224,28 @@ TEST_F(WeightsOf, AnotherModelDiffersInEveryMatrixWithoutACause) {
   EXPECT_EQ(d.unnamed(), int(d.tensors.size()));
 }
 
+TEST_F(WeightsOf, EmptyAndNarrowTensorsOfSafetensorsAreCompared) {
+  const auto file = [&](const char* name, const std::string& shape, int64_t bytes) {
+    const std::string head =
+        R"({"x":{"dtype":"F32","shape":)" + shape + R"(,"data_offsets":[0,)" + std::to_string(bytes) + "]}}";
+    const std::string path = folder.path + "/" + name + ".safetensors";
+    std::ofstream out(path, std::ios::binary);
+    const uint64_t n = head.size();
+    out.write(reinterpret_cast<const char*>(&n), 8);
+    out << head << std::string(size_t(bytes), '\x3f');
+    return path;
+  };
+  const std::string none = file("none", "[0,5]", 0), one = file("one", "[]", 4),
+                    five = file("five", "[5]", 20), rows = file("rows", "[3,5]", 60);
+  for (const std::string& x : {none, one, five, rows}) {
+    for (const std::string& y : {none, one, five, rows}) {
+      const WeightsDiff d = between(x, y);
+      EXPECT_EQ(d.count(Verdict::same), x == y ? 1 : 0) << x << " " << y;
+      EXPECT_EQ(d.unnamed(), 0) << x << " " << y;
+    }
+  }
+}
+
 TEST(WeightNames, OfHuggingFaceBecomeThoseOfGguf) {
   EXPECT_EQ(gguf_name("model.embed_tokens.weight", false), "token_embd.weight");
   EXPECT_EQ(gguf_name("lm_head.weight", false), "output.weight");

@@ -189,11 +189,13 @@ function move(cell, down, right) {
   rows[r][Math.min(i, rows[r].length - 1)].button.focus();
 }
 
+// The next cell above 1 in the order of the computation, round and round.
 function step(by) {
-  const hot = cells.filter((o) => over(o.c) && !o.c.excused);
-  if (hot.length === 0) return;
-  const i = hot.indexOf(selected);
-  hot[i < 0 ? 0 : (i + by + hot.length) % hot.length].button.focus();
+  const n = cells.length, hot = (o) => over(o.c) && !o.c.excused;
+  if (!cells.some(hot)) return;
+  let i = cells.indexOf(selected);
+  do i = (i + by + n) % n; while (!hot(cells[i]));
+  cells[i].button.focus();
 }
 
 function draw_tools() {
