@@ -151,13 +151,13 @@ def race(args, model, test, program, setting):
         rounds.append(({who: mean[who] / mean[None] for who in acts}, {who: statistics.mean(shares[who]) for who in acts},
                        statistics.mean(probes), max(steals)))
     usual = statistics.median(r[2] for r in rounds)
-    kept = [r for r in rounds if abs(r[2] / usual - 1) <= args.steady and r[3] <= 0.02]
+    kept = [r for r in rounds if abs(r[2] / usual - 1) <= args.steady and r[3] <= args.steal]
     return {who: ([r[0][who] for r in kept], [r[1][who] for r in kept], len(rounds) - len(kept)) for who in acts}
 
 
 def best_setting(args, model, test, program):
-    """(rate, setting, result) of the rival's fastest setting: the best of three interleaved runs of each."""
-    tried = [(run([program], model, test, args, s)[0], s) for _ in range(3) for s in settings_of(program, test)]
+    """(rate, setting, result) of the rival's fastest setting: the best of some interleaved runs of each."""
+    tried = [(run([program], model, test, args, s)[0], s) for _ in range(args.scout) for s in settings_of(program, test)]
     best = {}
     for result, setting in tried:
         if result and result["avg_ts"] > best.get(tuple(setting), (0,))[0]:
@@ -202,7 +202,9 @@ def parse(arguments):
     p.add_argument("--models", help="GGUF files, separated by commas; default: SmolLM2")
     p.add_argument("--tests", default="pp512,tg128")
     p.add_argument("--rounds", type=int, default=10)
+    p.add_argument("--scout", type=int, default=3, help="runs of each of the rival's settings before the rounds")
     p.add_argument("--steady", type=float, default=0.1, help="rounds whose probe is further than this off the median are dropped")
+    p.add_argument("--steal", type=float, default=0.02, help="so are rounds in which more of the machine's time was stolen")
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--act", default="", help="activation policies of plumb to race, separated by commas")
     p.add_argument("--llama-bin", type=Path, help="folder of llama.cpp's built programs; default: build them")

@@ -2,7 +2,7 @@
 """Sources, scripts and documents are ASCII without carriage returns; other text lives in test data.
 
 ASCII cannot hide look-alike letters or reversed text in a diff. Looks at every file that git knows or would add, but
-for test data (tests/data, tests/golden, testdata folders) and binary files.
+for test data (tests/data, tests/golden, testdata folders), foreign logs (cases/) and binary files.
 """
 import pathlib
 import re
@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DATA = re.compile(r"(^|/)(tests/(data|golden)|testdata)/|\.(png|ico|woff2|gguf|npy|bin)$")
+DATA = re.compile(r"(^|/)(tests/(data|golden)|testdata)/|(^|/)cases/[^/]+/[^/]+[.]log$|\.(png|ico|woff2|gguf|npy|bin)$")
 FOREIGN = re.compile(rb"[^\n\t\x20-\x7e]")
 
 

@@ -1,8 +1,10 @@
-"""The recorder for llama.cpp without llama.cpp: names, rows of tensors in memory, and traces that `plumb diff` reads."""
+"""`plumb record` as a command, and the recorder for llama.cpp without llama.cpp: names, rows of tensors in memory, and
+traces that `plumb diff` reads."""
 
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tools" / "record")]
 
 import llamacpp  # noqa: E402
+import llamacpp_names  # noqa: E402
 from trace_writer import TraceWriter  # noqa: E402
 
 PLUMB = os.environ.get("PLUMB") or str(ROOT / "build" / "release" / "plumb")
@@ -27,15 +30,87 @@ def tensor(array, kind):
     return t
 
 
+class Command(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.temporary = Path(self.folder.name, "temporary")
+        self.temporary.mkdir()
+        self.environment = os.environ | {"TMPDIR": str(self.temporary)}
+        self.environment.pop("PLUMB_PYTHON", None)
+
+    def script(self, text):
+        """A program in the place of python3: what it prints is what `plumb record` started."""
+        path = Path(self.folder.name, "python")
+        path.write_text("#!/bin/sh\n" + text)
+        path.chmod(0o755)
+        return path
+
+    def record(self, *words, **environment):
+        r = subprocess.run([PLUMB, "record", *map(str, words)], capture_output=True, text=True,
+                           env=self.environment | environment, timeout=60)
+        self.assertEqual(os.listdir(self.temporary), [], "the private folder is gone")
+        return r
+
+    def test_arguments_reach_the_script_as_they_are(self):
+        python = self.script('shift 2; printf "<%s>" "$PLUMB_RECORD" "$@"; exit 3')
+        r = self.record("--python", python, "llamacpp", "-p", "run", "--python", "a b", "--", "-o", "")
+        self.assertEqual((r.returncode, r.stdout), (3, "<plumb record llamacpp><-p><run><--python><a b><--><-o><>"))
+        r = self.record("llamacpp", "--help", PLUMB_PYTHON=str(python))
+        self.assertEqual(r.stdout, "<plumb record llamacpp><--help>")
+
+    def test_the_scripts_are_all_there_and_for_this_user_alone(self):
+        python = self.script('cd "$(dirname "$2")"; stat -c %a .; md5sum *.py')
+        r = self.record("--python", python, "llamacpp")
+        want = subprocess.run("md5sum *.py", shell=True, cwd=ROOT / "tools" / "record", capture_output=True, text=True)
+        self.assertEqual(r.stdout, "700\n" + want.stdout)
+
+    def test_wrong_kinds_and_missing_interpreters_are_named(self):
+        r = self.record("lamacpp")
+        self.assertEqual(r.returncode, 4)
+        self.assertIn("did you mean llamacpp?", r.stderr)
+        self.assertEqual(self.record().returncode, 4)
+        self.assertIn("--foo", self.record("--foo", "llamacpp").stderr)
+        r = self.record("--python", "/none", "llamacpp")
+        self.assertEqual(r.returncode, 4)
+        self.assertIn("PLUMB_PYTHON", r.stderr)
+
+    def test_a_missing_module_comes_with_the_command_that_installs_it(self):
+        model = Path(self.folder.name, "m.gguf")
+        model.write_text("")
+        words = ["--python", sys.executable, "llamacpp", "-m", model, "--tokens", "1,2", "-o", model.with_suffix(".trace")]
+        Path(self.folder.name, "llama_cpp.py").write_text("raise ImportError('no llama_cpp')")
+        r = self.record(*words, PYTHONPATH=self.folder.name)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn(f"{sys.executable} -m pip install llama-cpp-python numpy", r.stderr)
+        self.assertNotIn("Traceback", r.stderr)
+        self.assertEqual(self.record(*words[:-2]).returncode, 4)
+        self.assertEqual(self.record(*words[:-1], self.folder.name).returncode, 6)
+        self.assertEqual(self.record(*words[:4], "none.gguf", *words[5:]).returncode, 5)
+
+    def test_interrupts_and_the_death_of_the_script_come_through(self):
+        python = self.script("kill -9 $$")
+        self.assertEqual(self.record("--python", python, "llamacpp").returncode, 128 + signal.SIGKILL)
+        python = self.script(f'trap "exit 7" {signal.SIGTERM:d} {signal.SIGINT:d}; echo up; while :; do sleep 0.05; done')
+        for number, group in ((signal.SIGINT, True), (signal.SIGTERM, False)):
+            p = subprocess.Popen([PLUMB, "record", "--python", str(python), "llamacpp"], stdout=subprocess.PIPE,
+                                 env=self.environment, start_new_session=True)
+            self.assertEqual(p.stdout.readline(), b"up\n")
+            (os.killpg if group else os.kill)(p.pid, number)
+            self.assertEqual(p.wait(timeout=20), 7)
+            p.stdout.close()
+        self.assertEqual(os.listdir(self.temporary), [])
+
+
 class Names(unittest.TestCase):
     def test_one_name_of_llama_cpp_is_several_values_told_apart_by_the_operation(self):
-        self.assertEqual(llamacpp.canonical("Qcur-3", "MUL_MAT"), "blk.3.attn_q")
-        self.assertEqual(llamacpp.canonical("Qcur-3", "ROPE"), "blk.3.q_rope")
-        self.assertIsNone(llamacpp.canonical("Qcur-3", "SCALE"))
-        self.assertEqual(llamacpp.canonical("attn_out-0", "MUL_MAT"), "blk.0.attn_output")
-        self.assertEqual(llamacpp.canonical("ffn_inp-0", "ADD"), "blk.0.attn_out")
-        self.assertEqual(llamacpp.canonical("result_norm", "MUL"), "output_norm")
-        self.assertIsNone(llamacpp.canonical("norm-0", "RMS_NORM"))
+        self.assertEqual(llamacpp_names.canonical("Qcur-3", "MUL_MAT"), "blk.3.attn_q")
+        self.assertEqual(llamacpp_names.canonical("Qcur-3", "ROPE"), "blk.3.q_rope")
+        self.assertIsNone(llamacpp_names.canonical("Qcur-3", "SCALE"))
+        self.assertEqual(llamacpp_names.canonical("attn_out-0", "MUL_MAT"), "blk.0.attn_output")
+        self.assertEqual(llamacpp_names.canonical("ffn_inp-0", "ADD"), "blk.0.attn_out")
+        self.assertEqual(llamacpp_names.canonical("result_norm", "MUL"), "output_norm")
+        self.assertIsNone(llamacpp_names.canonical("norm-0", "RMS_NORM"))
 
 
 class Memory(unittest.TestCase):

@@ -15,17 +15,18 @@ namespace plumb {
 namespace {
 
 // Registered in the order of the help text.
-constexpr void (*kCommands[])(CLI::App&) = {
-    add_run,           add_logits,     add_inspect, add_show, add_tokenize, add_detokenize, add_bench,
-    add_batched_bench, add_perplexity, add_trace,   add_diff, add_quantize, add_faults,     add_antidote};
+constexpr void (*kCommands[])(CLI::App&) = {add_run,        add_logits,     add_inspect, add_show,
+                                            add_tokenize,   add_detokenize, add_bench,   add_batched_bench,
+                                            add_perplexity, add_trace,      add_diff,    add_check,
+                                            add_record,     add_quantize,   add_faults,  add_antidote};
 
 int usage_failure(const CLI::App& root, const CLI::ParseError& e) {
   if (e.get_exit_code() == 0) return root.exit(e);  // --help, --version
   std::fflush(stdout);
   const CLI::App* at = &root;
-  for (const CLI::App* sub : root.get_subcommands()) at = sub;
-  fmt::print(stderr, "plumb: {} [usage]; see '{} --help'\n", describe(root, *at, e),
-             at == &root ? "plumb" : "plumb " + at->get_name());
+  std::string path = "plumb";
+  while (!at->get_subcommands().empty()) at = at->get_subcommands().back(), path += " " + at->get_name();
+  fmt::print(stderr, "plumb: {} [usage]; see '{} --help'\n", describe(root, *at, e), path);
   return kExitUsage;
 }
 

@@ -49,7 +49,7 @@ int exit_code(std::string_view code) {
   if (starts("usage.") || starts("sampler.") || starts("token.") || starts("context.") || starts("text."))
     return kExitUsage;
   if (code == "trace.exists") return kExitOutput;
-  if (starts("trace.") || starts("json.")) return kExitEvidence;
+  if (starts("trace.") || starts("json.") || starts("log.") || starts("weights.")) return kExitEvidence;
   if (code == "file.write" || starts("output.")) return kExitOutput;
   if (starts("gguf.") || starts("model.") || starts("tokenizer.") || starts("file.")) return kExitModel;
   if (starts("base.")) return kExitFile;

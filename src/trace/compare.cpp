@@ -32,11 +32,33 @@ Rows::Rows(const Trace& trace) : trace_(trace) {
     for (int64_t t = 0; t < r.tokens; ++t) {
       const auto [at, added] = rows.emplace(r.first + t, At{&r, t});
       if (added && (at->second.record->dim == rows.begin()->second.record->dim)) continue;
+      if (r.value.empty()) continue;  // nodes without a name of ours may repeat
       throw Error({.code = "trace.overlap",
                    .expected = "each position once, all of one size",
                    .found = fmt::format("position {} again, or of another size", r.first + t),
                    .where = {.file = trace.path(), .tensor = printable(r.name())}});
     }
+  }
+}
+
+void Rows::split(const std::string& fused, const std::vector<std::pair<std::string, int64_t>>& parts) {
+  const auto from = full_.find(fused);
+  if (from == full_.end()) return;
+  int64_t size = 0;
+  for (const auto& [value, length] : parts) {
+    if (full_.count(value) > 0) return;
+    size += length;
+  }
+  if (from->second.empty() || from->second.begin()->second.size() != size) return;
+  const std::map<int64_t, At> rows = from->second;
+  int64_t offset = 0;
+  for (const auto& [value, length] : parts) {
+    auto& part = full_[value];
+    for (auto [position, at] : rows) {
+      at.offset = offset, at.length = length;
+      part.emplace(position, at);
+    }
+    offset += length;
   }
 }
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 
+#include "engine/model.h"
 #include "trace/trace.h"
 
 namespace plumb::trace {
@@ -42,6 +43,8 @@ class Rows {
   struct At {
     const Record* record;
     int64_t row;
+    int64_t offset = 0, length = 0;  // a part of the row; length 0: all of it
+    int64_t size() const { return length > 0 ? length : record->row_size(); }
   };
 
   /// Throws Error "trace.overlap" if two records hold the same row of one value.
@@ -51,7 +54,14 @@ class Rows {
   const std::map<int64_t, At>& full(const std::string& value) const;
   /// Records that hold no elements, of that value.
   const std::vector<const Record*>& summaries(const std::string& value) const;
-  std::vector<double> row(const At& at) const { return trace_.rows(*at.record, at.row, 1); }
+  std::vector<double> row(const At& at) const {
+    std::vector<double> all = trace_.rows(*at.record, at.row, 1);
+    if (at.length == 0) return all;
+    return {all.begin() + at.offset, all.begin() + at.offset + at.length};
+  }
+  /// Rows of `fused` become those of several values of these sizes, side by side, unless sizes do not add up
+  /// or a value was recorded by itself.
+  void split(const std::string& fused, const std::vector<std::pair<std::string, int64_t>>& parts);
   const Trace& trace() const { return trace_; }
 
   /// The difference of representation that was found at a value; null: none.
@@ -81,12 +91,29 @@ class Comparison {
   std::vector<double> head_difference_, head_ours_;
 };
 
-/// Those that may apply to the value; `dim` is that of a head.
-std::vector<Gauge> gauges_of(const std::string& value, const std::string& arch, int64_t heads, int64_t dim);
+/// The differences of representation that may apply to a value; with a model also those that need its
+/// weights.
+class Gauges {
+ public:
+  explicit Gauges(std::string arch, const Model* model = nullptr) : arch_(std::move(arch)), model_(model) {}
+  /// `dim` is that of a head.
+  std::vector<Gauge> of(const std::string& value, int64_t heads, int64_t dim) const;
+  const Model* model() const { return model_; }
+
+ private:
+  std::string arch_;
+  const Model* model_;
+};
+
+/// The values side by side in a fused projection's name (blk.L.attn_qkv, blk.L.ffn_gate_up); else none.
+std::vector<std::string> parts_of_fused(const std::string& value);
+
+/// Gives the parts of fused projections (attn_qkv, ffn_gate_up) their own names.
+void split_fused(Rows& rows, const Program& program);
 
 /// Compares the rows that both have in full, under the gauge that makes them most alike if any is needed.
 std::optional<Difference> compare_full(const Rows& theirs, const Rows& ours, const std::string& value,
-                                       const std::string& arch, int64_t positions);
+                                       const Gauges& gauges, int64_t positions);
 
 /// Compares what summaries of theirs say with ours.
 std::optional<Difference> compare_summaries(const Rows& theirs, const Rows& ours, const std::string& value,

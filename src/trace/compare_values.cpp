@@ -36,8 +36,8 @@ std::optional<Record> measured(const Rows& ours, const std::string& value, const
   const Record& shape = *full.begin()->second.record;
   Record r;
   r.value = value, r.heads = shape.heads, r.dim = shape.dim;
-  r.first = like.first >= 0 ? like.first : full.begin()->first;
-  r.tokens = like.tokens > 0 ? like.tokens : int64_t(full.size());
+  r.first = like.last ? full.rbegin()->first : like.first >= 0 ? like.first : full.begin()->first;
+  r.tokens = like.last ? 1 : like.tokens > 0 ? like.tokens : int64_t(full.size());
   std::vector<double> rows;
   for (int64_t t = 0; t < r.tokens; ++t) {
     const auto at = full.find(r.first + t);
@@ -114,21 +114,21 @@ Difference compare_records(const Record& a, const Record& b) {
 }  // namespace
 
 std::optional<Difference> compare_full(const Rows& theirs, const Rows& ours, const std::string& value,
-                                       const std::string& arch, int64_t positions) {
+                                       const Gauges& gauges, int64_t positions) {
   const auto &a = theirs.full(value), &b = ours.full(value);
   Pairs pairs;
   for (const auto& [position, at] : b) {
     const auto other = a.find(position);
     if (other == a.end() || position >= positions) continue;
-    if (other->second.record->row_size() < at.record->row_size()) return std::nullopt;
-    if (other->second.record->row_size() == at.record->row_size()) pairs.emplace_back(other->second, at);
+    if (other->second.size() < at.size()) return std::nullopt;
+    if (other->second.size() == at.size()) pairs.emplace_back(other->second, at);
   }
   if (pairs.empty()) return std::nullopt;
   Difference best = compare_pairs(theirs, ours, value, pairs, nullptr);
   if (best.error < 0.05) return best;
   const Record& shape = *pairs.front().second.record;
   const double plain = best.error;
-  for (const Gauge& gauge : gauges_of(value, arch, shape.heads, shape.dim)) {
+  for (const Gauge& gauge : gauges.of(value, shape.heads, shape.dim)) {
     Difference d = compare_pairs(theirs, ours, value, pairs, &gauge);
     if (d.error < plain / 4 && d.error < best.error) best = std::move(d);
   }

@@ -26,8 +26,12 @@ std::vector<std::string> names_of(const Trace& trace) {
 
 std::string names_pattern(const Model& model, const Trace& theirs) {
   std::string only;
-  for (const std::string& name : names_of(theirs)) {
+  const auto add = [&](const std::string& name) {
     if (model.program().find(name) >= 0) only += (only.empty() ? "" : ",") + name;
+  };
+  for (const std::string& name : names_of(theirs)) {
+    add(name);
+    for (const std::string& part : parts_of_fused(name)) add(part);
   }
   return only;
 }
@@ -44,24 +48,51 @@ void compare_tokens(const std::vector<int>& theirs, const std::vector<int>& ours
 }
 
 // So that replay undoes it as well.
-void remember_gauge(Rows& theirs, const Rows& ours, const Difference& v, const std::string& arch) {
+void remember_gauge(Rows& theirs, const Rows& ours, const Difference& v, const Gauges& gauges) {
   const Record& shape = *ours.full(v.value).begin()->second.record;
-  for (Gauge& gauge : gauges_of(v.value, arch, shape.heads, shape.dim)) {
+  for (Gauge& gauge : gauges.of(v.value, shape.heads, shape.dim)) {
     if (v.gauge == gauge.name) theirs.found(v.value, std::move(gauge));
   }
 }
 
-void compare_values(Rows& theirs, const Rows& ours, const std::string& arch, Diff& d) {
+// A norm without its weight and a scale inside q may be faults as well: they are gauges only if what reads
+// the value agrees with ours better than the value itself does.
+bool readers_agree(const Program& p, const Difference& gauged, const Difference& plain,
+                   const std::vector<Difference>& values) {
+  const Value v = p.find(gauged.value);
+  for (const Difference& other : values) {
+    const Value reader = p.find(other.value);
+    if (reader < 0) continue;
+    const std::vector<Value>& in = p.nodes[size_t(reader)].in;
+    if (std::find(in.begin(), in.end(), v) != in.end() && other.error < plain.error / 4) return true;
+  }
+  return false;
+}
+
+void confirm_gauges(const Rows& theirs, const Rows& ours, const Model* model, Diff& d) {
+  for (Difference& v : d.values) {
+    if (!model || (v.gauge != "norm_unweighted" && v.gauge != "q_scaled")) continue;
+    const auto plain = compare_full(theirs, ours, v.value, Gauges({}), d.tokens);
+    if (plain && !readers_agree(model->program(), v, *plain, d.values)) v = *plain;
+  }
+}
+
+void compare_values(Rows& theirs, const Rows& ours, const Gauges& gauges, Diff& d) {
   for (const std::string& name : names_of(ours.trace())) {
-    std::optional<Difference> v = compare_full(theirs, ours, name, arch, d.tokens);
+    std::optional<Difference> v = compare_full(theirs, ours, name, gauges, d.tokens);
     if (!v) v = compare_summaries(theirs, ours, name, d.tokens);
     if (!v || v->tokens == 0) continue;
-    if (!v->gauge.empty()) remember_gauge(theirs, ours, *v, arch);
     d.values.push_back(std::move(*v));
+  }
+  confirm_gauges(theirs, ours, gauges.model(), d);
+  for (const Difference& v : d.values) {
+    if (!v.gauge.empty()) remember_gauge(theirs, ours, v, gauges);
   }
   const std::vector<std::string> known = names_of(ours.trace());
   for (const std::string& name : names_of(theirs.trace())) {
-    if (std::find(known.begin(), known.end(), name) == known.end()) d.names_only_theirs.push_back(name);
+    const std::vector<std::string> parts = parts_of_fused(name);
+    const std::string& looked_for = parts.empty() ? name : parts.front();
+    if (std::find(known.begin(), known.end(), looked_for) == known.end()) d.names_only_theirs.push_back(name);
   }
 }
 
@@ -108,6 +139,21 @@ void judge_all(const DiffRequest& request, const Floor& floor, Diff& d) {
   }
 }
 
+// A floor measured on healthy activations is raised to what 8 bits do to theirs, where they compute in 8
+// bits.
+void raise_floors(const DiffRequest& request, const Rows& theirs, const std::vector<int>& tokens, Diff& d) {
+  if (!d.operation_profile.starts_with("q8")) return;
+  std::vector<int> rest;
+  for (int i : d.lit) {
+    Replayed& r = d.operations[size_t(i)];
+    r.difference.floor =
+        std::max(r.difference.floor, int8_error(*request.model, theirs, tokens, d.tokens, r));
+    r.difference.score = score_of(r.difference);
+    if (r.difference.score > 1) rest.push_back(i);
+  }
+  d.lit = std::move(rest);
+}
+
 // Differences of design are no faults: they are named and leave the list of those that are.
 void excuse_habits(const DiffRequest& request, const Rows& theirs, Diff& d) {
   std::vector<int> rest;
@@ -149,7 +195,8 @@ Diff diff_traces(const DiffRequest& request, const Trace& ours_trace) {
   } else {
     compare_tokens(a.tokens, b.tokens, d);
   }
-  compare_values(theirs, ours, b.arch.empty() ? a.arch : b.arch, d);
+  if (request.model) split_fused(theirs, request.model->program());
+  compare_values(theirs, ours, Gauges(b.arch.empty() ? a.arch : b.arch, request.model), d);
   if (d.token_at < 0 && d.values.empty()) {
     d.reason = "no value that both have";
     return d;
@@ -162,6 +209,7 @@ Diff diff_traces(const DiffRequest& request, const Trace& ours_trace) {
     floor = assumed_floor(names_of(ours_trace));
   }
   judge_all(request, floor, d);
+  if (d.replayed) raise_floors(request, theirs, b.tokens, d);
   if (d.replayed) excuse_habits(request, theirs, d);
   place(d);
   d.verdict = Diff::Verdict::same;

@@ -37,6 +37,8 @@ std::vector<Profile> all_profiles() {
   };
 }
 
+constexpr size_t kF16Cache = 2;  // among them
+
 // FNV-1a: names a file of the cache.
 uint64_t digest(std::string_view text) {
   uint64_t h = 0xcbf29ce484222325u;
@@ -98,8 +100,10 @@ void write_cache(const std::string& path, const Floor& floor) {
 }
 
 // Log density of an error where rounding of size sigma causes it; a factor of 2.5 is one standard deviation.
-double likely(double error, double sigma) {
-  const double s = std::log(2.5), z = std::log(std::max(error, 1e-12) / sigma) / s;
+// The errors of statistics scatter more, about a third of the elements' error.
+double likely(double error, double sigma, bool of_elements) {
+  const double s = std::log(of_elements ? 2.5 : 4.0);
+  const double z = std::log(std::max(error, 1e-12) / (of_elements ? sigma : sigma / 3)) / s;
   return -0.5 * z * z - std::log(s * std::sqrt(2 * M_PI));
 }
 
@@ -114,7 +118,7 @@ double likelihood(const Floor& floor, const std::map<std::string, std::vector<do
     const double sigma = floor.of(errors, d->value, p), allowed = kAllowed * sigma + d->print;
     if (d->error == 0) continue;
     if (d->error > allowed) broken = broken || !local;
-    const double fair = d->print > d->error ? unlikely() : likely(d->error, sigma);
+    const double fair = d->print > d->error ? unlikely() : likely(d->error, sigma, d->from == "full");
     if (broken) {
       sum += unlikely();
     } else {
@@ -130,7 +134,11 @@ double Floor::of(const std::map<std::string, std::vector<double>>& errors, const
                  size_t p) const {
   static const std::vector<Profile> kProfiles = all_profiles();
   const auto at = errors.find(value);
-  return std::max(kProfiles[p].least, at == errors.end() ? 0 : at->second[p]);
+  double measured = at == errors.end() ? 0 : at->second[p];
+  // Whatever the arithmetic, a cache may be of f16.
+  if (&errors == &local && value.ends_with(".attn") && at != errors.end())
+    measured = std::max(measured, at->second[kF16Cache]);
+  return std::max(kProfiles[p].least, measured);
 }
 
 Floor measure_floor(const Model& model, std::span<const int> tokens, const std::string& cache) {
@@ -154,7 +162,7 @@ Floor measure_floor(const Model& model, std::span<const int> tokens, const std::
     const Trace trace = Trace::open(request.path);
     const Rows rows(trace);
     for (const Node& node : model.program().nodes) {
-      const auto d = compare_full(rows, exact, node.name, {}, n);
+      const auto d = compare_full(rows, exact, node.name, Gauges({}), n);
       floor.whole[node.name].push_back(d ? d->error : 0);
     }
     for (const Node& node : model.program().nodes) floor.local[node.name].push_back(0);

@@ -1,4 +1,6 @@
 // Differences of representation that are no faults (docs/trace-format.md, Gauges): undone before comparing.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -29,13 +31,25 @@ void undo_shift(std::span<double> theirs, std::span<const double> ours) {
   for (double& x : theirs) x += shift;
 }
 
+// The weight of the norm that makes the value; empty where there is none.
+std::vector<float> norm_weight(const Model* model, const std::string& value) {
+  const Value v = model ? model->program().find(value) : -1;
+  const auto* norm = v < 0 ? nullptr : std::get_if<RmsNorm>(&model->program().nodes[size_t(v)].op);
+  if (!norm) return {};
+  const WeightRef& w = model->program().weights[size_t(norm->w)];
+  std::vector<float> weight(size_t(w.columns));
+  decode(w.format, w.data, w.columns, weight.data());
+  return weight;
+}
+
 }  // namespace
 
-std::vector<Gauge> gauges_of(const std::string& value, const std::string& arch, int64_t heads, int64_t dim) {
+std::vector<Gauge> Gauges::of(const std::string& value, int64_t heads, int64_t dim) const {
   std::vector<Gauge> list;
   if (value == "logits") list.push_back({"logits_shift", undo_shift});
   const bool query = ends_with_any(value, {".attn_q", ".q_rope"});
-  if (heads > 0 && dim % 2 == 0 && arch == "llama" && (query || ends_with_any(value, {".attn_k", ".k_rope"})))
+  if (heads > 0 && dim % 2 == 0 && arch_ == "llama" &&
+      (query || ends_with_any(value, {".attn_k", ".k_rope"})))
     list.push_back(
         {"qk_halves", [dim](std::span<double> row, std::span<const double>) { halves_to_pairs(row, dim); }});
   if (heads > 0 && query) {
@@ -43,7 +57,35 @@ std::vector<Gauge> gauges_of(const std::string& value, const std::string& arch, 
                       for (double& x : row) x *= std::sqrt(double(dim));
                     }});
   }
+  if (std::vector<float> weight = norm_weight(model_, value); !weight.empty()) {
+    list.push_back({"norm_unweighted", [weight](std::span<double> row, std::span<const double>) {
+                      for (size_t i = 0; i < row.size(); ++i) row[i] *= double(weight[i % weight.size()]);
+                    }});
+  }
   return list;
+}
+
+std::vector<std::string> parts_of_fused(const std::string& value) {
+  const size_t dot = value.rfind('.');
+  if (dot == std::string::npos) return {};
+  const std::string blk = value.substr(0, dot + 1), what = value.substr(dot + 1);
+  if (what == "attn_qkv") return {blk + "attn_q", blk + "attn_k", blk + "attn_v"};
+  if (what == "ffn_gate_up") return {blk + "ffn_gate", blk + "ffn_up"};
+  return {};
+}
+
+void split_fused(Rows& rows, const Program& program) {
+  for (int layer = 0; layer < program.n_layer; ++layer) {
+    for (const char* what : {"attn_qkv", "ffn_gate_up"}) {
+      const std::string fused = fmt::format("blk.{}.{}", layer, what);
+      std::vector<std::pair<std::string, int64_t>> parts;
+      for (const std::string& part : parts_of_fused(fused)) {
+        const Value v = program.find(part);
+        if (v >= 0) parts.emplace_back(part, program.shape(v).size());
+      }
+      rows.split(fused, parts);
+    }
+  }
 }
 
 }  // namespace plumb::trace

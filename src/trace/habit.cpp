@@ -17,11 +17,33 @@ double gelu_from_table(double x) {
   return half_to_float(float_to_half(0.5f * n * (1 + std::tanh(inner))));
 }
 
+double to_bf16(double x) { return double(bfloat16_to_float(float_to_bfloat16(float(x)))); }
+
+// Transformers and mlx-lm multiply Gemma's embedding by sqrt(dim) rounded to bf16, whatever the arithmetic.
+std::optional<Habit> rounded_scale(const Node& node, const Program& program, const Rows& rows,
+                                   int64_t positions) {
+  const auto& inputs = rows.full(program.nodes[size_t(node.in[0])].name);
+  const double factor = to_bf16(std::get<Scale>(node.op).factor);
+  Comparison c(node.name, 1);
+  for (const auto& [position, at] : rows.full(node.name)) {
+    const auto in = inputs.find(position);
+    if (position >= positions || in == inputs.end()) continue;
+    std::vector<double> y = rows.row(in->second);
+    const std::vector<double> theirs = rows.row(at);
+    if (theirs.size() != y.size()) return std::nullopt;
+    for (double& x : y) x *= factor;
+    c.add(position, theirs, y);
+  }
+  return Habit{"the factor sqrt(dim) rounded to bf16, as Transformers does", c.result()};
+}
+
 }  // namespace
 
 std::optional<Habit> habit_of(const Program& program, const Rows& rows, const Replayed& replayed,
                               int64_t positions) {
   const Node& node = program.nodes[size_t(replayed.value)];
+  if (std::holds_alternative<Scale>(node.op) && replayed.segment.size() == 1)
+    return rounded_scale(node, program, rows, positions);
   const auto* glu = std::get_if<Glu>(&node.op);
   if (!glu || glu->act != Act::gelu_tanh || replayed.segment.size() != 1) return std::nullopt;
   const auto recorded = [&](Value v) -> const auto& { return rows.full(program.nodes[size_t(v)].name); };

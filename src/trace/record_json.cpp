@@ -170,7 +170,9 @@ Record parse_record(const Json& json, const std::string& file, const std::string
   if (r.name().empty()) at.refuse("value", "a name in value or raw", "neither");
   if (json.find("type")) r.type = text(json, "type", at);
   if (const Json* step = json.find("step")) r.step = int(integer(*step, "step", 0, INT32_MAX, at));
-  r.gauges = words(json, "gauges", at);
+  r.gauges = words(json, "gauges", at), r.candidates = words(json, "candidates", at);
+  r.last = text(json, "scope", at) == "last";
+  if (const Json* id = json.find("token_id")) r.token_id = integer(*id, "token_id", 0, kMaxVocabulary, at);
   parse_shape(json, r, at);
   parse_stats(json, r, at);
   const int64_t elements = r.tokens * r.row_size(), most = kMaxLineBytes;
@@ -204,6 +206,9 @@ Json to_json(const Record& r) {
   if (!r.raw.empty()) j.set("raw", r.raw);
   if (!r.op.empty()) j.set("op", r.op);
   j.set("step", r.step);
+  if (r.last) j.set("scope", "last");
+  if (r.token_id >= 0) j.set("token_id", r.token_id);
+  if (!r.candidates.empty()) j.set("candidates", Json::Array(r.candidates.begin(), r.candidates.end()));
   if (r.first >= 0) j.set("tokens", Json::Array{r.first, r.tokens});
   if (r.dim > 0) {
     Json::Array shape = {r.tokens};

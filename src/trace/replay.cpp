@@ -1,6 +1,7 @@
 #include "trace/replay.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "program/reference.h"
@@ -14,6 +15,17 @@ class Replay {
  public:
   Replay(const Model& model, const Rows& rows, std::span<const int> tokens, int64_t positions)
       : model_(model), p_(model.program()), rows_(rows), tokens_(tokens.first(size_t(positions))) {}
+
+  // What 8-bit activations would do to the operation on the inputs that were recorded.
+  double int8_error(const Replayed& r) {
+    const int64_t n = int64_t(tokens_.size());
+    Comparison c(p_.nodes[size_t(r.value)].name, 1);
+    const auto& linear = std::get<Linear>(p_.nodes[size_t(r.value)].op);
+    round_ = info(p_.weights[size_t(linear.w)].format).block == 256 ? 256 : 32;  // as llama.cpp cuts them
+    for (int64_t first = 0; first < n; first += kPiece) piece(r, first, std::min(kPiece, n - first), c);
+    round_ = 0;
+    return c.result().error;
+  }
 
   std::optional<Replayed> one(Value v) {
     const auto& out = recorded(v);
@@ -37,7 +49,7 @@ class Replay {
   const std::map<int64_t, Rows::At>& recorded(Value v) const {
     const auto& full = rows_.full(p_.nodes[size_t(v)].name);
     static const std::map<int64_t, Rows::At> kNone;
-    return full.empty() || full.begin()->second.record->row_size() == p_.shape(v).size() ? full : kNone;
+    return full.empty() || full.begin()->second.size() == p_.shape(v).size() ? full : kNone;
   }
 
   bool is_embed(Value v) const { return std::holds_alternative<Embed>(p_.nodes[size_t(v)].op); }
@@ -108,9 +120,22 @@ class Replay {
           values[in] = input(in, first, count);
       }
     }
+    const Full inputs = round_ > 0 ? values : Full();
     Reference<double>::evaluate(p_, model_.pool(), tokens_.subspan(size_t(first), size_t(count)), first,
                                 r.segment, values);
     const int64_t size = p_.shape(r.value).size();
+    if (round_ > 0) {
+      Full rounded = inputs;
+      for (auto& [v, x] : rounded) round_blocks(x, p_.shape(v).size(), round_);
+      Reference<double>::evaluate(p_, model_.pool(), tokens_.subspan(size_t(first), size_t(count)), first,
+                                  r.segment, rounded);
+      for (int64_t position : wanted) {
+        const auto at = size_t((position - first) * size);
+        c.add(position, std::span(rounded[r.value]).subspan(at, size_t(size)),
+              std::span(values[r.value]).subspan(at, size_t(size)));
+      }
+      return;
+    }
     for (int64_t position : wanted) {
       const auto ours = std::span(values[r.value]).subspan(size_t((position - first) * size), size_t(size));
       std::vector<double> theirs = rows_.row(out.at(position));
@@ -119,6 +144,19 @@ class Replay {
     }
   }
 
+  // Each block of a row as integers up to 127 times one scale.
+  static void round_blocks(std::vector<double>& x, int64_t size, int64_t block) {
+    for (size_t row = 0; row < x.size(); row += size_t(size)) {
+      for (int64_t at = 0; at < size; at += block) {
+        const std::span<double> part(x.data() + row + size_t(at), size_t(std::min(block, size - at)));
+        double most = 0;
+        for (double v : part) most = std::max(most, std::abs(v));
+        for (double& v : part) v = most > 0 ? std::round(v / most * 127) * most / 127 : 0;
+      }
+    }
+  }
+
+  int64_t round_ = 0;  // elements per block of inputs that piece() rounds; 0: it compares with theirs
   const Model& model_;
   const Program& p_;
   const Rows& rows_;
@@ -135,6 +173,13 @@ std::vector<Replayed> replay(const Model& model, const Rows& rows, std::span<con
     if (std::optional<Replayed> r = work.one(v)) out.push_back(std::move(*r));
   }
   return out;
+}
+
+double int8_error(const Model& model, const Rows& rows, std::span<const int> tokens, int64_t positions,
+                  const Replayed& replayed) {
+  const bool linear = replayed.segment.size() == 1 &&
+                      std::holds_alternative<Linear>(model.program().nodes[size_t(replayed.value)].op);
+  return linear ? Replay(model, rows, tokens, positions).int8_error(replayed) : 0;
 }
 
 }  // namespace plumb::trace

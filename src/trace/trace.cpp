@@ -139,17 +139,28 @@ void Trace::bind(const Record& r, const std::string& file, const std::string& pl
   tensors_.back() = &*at;
 }
 
+double Trace::at(const Record& r, int64_t index) const {
+  if (r.shard == 0) return r.data[size_t(index)].value;
+  const ShardTensor& t = *tensors_[size_t(&r - records_.data())];
+  return element(t.bytes.data() + index * dtype_bytes(t.dtype), t.dtype, 0);
+}
+
 std::vector<double> Trace::rows(const Record& r, int64_t from, int64_t count) const {
   PLUMB_CHECK(r.full() && from >= 0 && count >= 0 && from + count <= r.tokens);
   const int64_t size = r.row_size();
   std::vector<double> out(size_t(count * size));
-  if (r.shard == 0) {
-    for (size_t i = 0; i < out.size(); ++i) out[i] = r.data[size_t(from * size) + i].value;
+  const auto tagged = [](const std::vector<std::string>& gauges) {
+    return std::find(gauges.begin(), gauges.end(), "heads_first") != gauges.end();
+  };
+  if (r.heads > 0 && (tagged(r.gauges) || tagged(header_.gauges))) {  // [heads, tokens, dim]
+    for (size_t i = 0; i < out.size(); ++i) {
+      const int64_t token = from + int64_t(i) / size, head = int64_t(i) % size / r.dim,
+                    j = int64_t(i) % r.dim;
+      out[i] = at(r, (head * r.tokens + token) * r.dim + j);
+    }
     return out;
   }
-  const ShardTensor& t = *tensors_[size_t(&r - records_.data())];
-  const uint8_t* p = t.bytes.data() + from * size * dtype_bytes(t.dtype);
-  for (size_t i = 0; i < out.size(); ++i) out[i] = element(p, t.dtype, int64_t(i));
+  for (size_t i = 0; i < out.size(); ++i) out[i] = at(r, from * size + int64_t(i));
   return out;
 }
 

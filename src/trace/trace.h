@@ -43,10 +43,13 @@ struct Stats {
 struct Record {
   std::string value, raw, op, type = "F32";
   int step = 0;
-  int64_t first = -1;  // position of the first token; -1: unknown
-  int64_t tokens = 0;  // rows; 0: unknown
-  int64_t heads = 0;   // 0: no axis for heads
-  int64_t dim = 0;     // of a head, or of the row
+  int64_t first = -1;                   // position of the first token; -1: unknown
+  int64_t tokens = 0;                   // rows; 0: unknown
+  int64_t heads = 0;                    // 0: no axis for heads
+  int64_t dim = 0;                      // of a head, or of the row
+  bool last = false;                    // of the last token of its call, whatever its position
+  int64_t token_id = -1;                // the row of a table, not of a position; -1: no such row
+  std::vector<std::string> candidates;  // the values of which it is one, where the label does not say
   std::vector<std::string> gauges;
   Stats stats;
   std::vector<Number> rms_per_token, rms_per_head, head8, tail8, sketch;
@@ -97,13 +100,16 @@ class Trace {
   const Header& header() const { return header_; }
   const std::vector<Record>& records() const { return records_; }
   const std::string& path() const { return path_; }
+  /// To give records their names; nothing else of them may change.
+  std::vector<Record>& unnamed_records() { return records_; }
 
-  /// Rows [from, from + count) of a full record, [count, row_size].
+  /// Rows [from, from + count) of a full record, [count, row_size], in canonical order.
   std::vector<double> rows(const Record& record, int64_t from, int64_t count) const;
 
  private:
   void open_shards(const Json& list);
   void read_records(int64_t count);
+  double at(const Record& record, int64_t index) const;  // of its data, as stored
   void bind(const Record& record, const std::string& file, const std::string& place);
 
   std::string path_;

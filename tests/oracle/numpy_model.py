@@ -135,6 +135,7 @@ class Model:
         factor = w.meta("rope.scaling.factor", w.meta("rope.scale_linear", 1.0))
         self.rope = Rope(n_rot, base, style, w.meta("rope.scaling.type", "linear"), factor, factors, yarn)
         self.rope_local = Rope(n_rot, w.meta("rope.freq_base_swa", 10000.0), style)
+        self.embed_scale = math.sqrt(self.dim)
         self.head = "output" if "output.weight" in w else "token_embd"
 
     def is_local(self, layer):
@@ -147,6 +148,18 @@ class Model:
 
     def norm(self, name, x):
         return rms_norm(x, self.w.f64(name + ".weight"), self.eps)
+
+    def embed(self, ids):
+        return self.w.f64("token_embd.weight")[ids]
+
+    def attend(self, q, k, v, start, scale, window):
+        return attention(q, k, v, start, scale, window)
+
+    def add(self, name, x, y):
+        return x + y
+
+    def glu(self, gate, up):
+        return (gelu_tanh if self.gemma else silu)(gate) * up
 
     def block(self, layer, x, sequences, spans, tap):
         """One layer. x: [rows, dim], the new tokens of all sequences one after another; spans: their row ranges."""
@@ -165,19 +178,19 @@ class Model:
         a = []
         for s, (lo, hi) in zip(sequences, spans):
             keys, values = s.append(layer, k[lo:hi], v[lo:hi])
-            a.append(attention(q[lo:hi], keys, values, s.length, self.scale, window))
+            a.append(self.attend(q[lo:hi], keys, values, s.length, self.scale, window))
         y = tap(b + "attn_output", self.linear(b + "attn_output", tap(b + "attn", np.concatenate(a))))
         if self.gemma:
             y = tap(b + "post_attention_norm", self.norm(b + "post_attention_norm", y))
-        x = tap(b + "attn_out", x + y)
+        x = tap(b + "attn_out", self.add(b + "attn_out", x, y))
         h = tap(b + "ffn_norm", self.norm(b + "ffn_norm", x))
         gate = tap(b + "ffn_gate", self.linear(b + "ffn_gate", h))
         up = tap(b + "ffn_up", self.linear(b + "ffn_up", h))
-        act = tap(b + "ffn_act", (gelu_tanh if self.gemma else silu)(gate) * up)
+        act = tap(b + "ffn_act", self.glu(gate, up))
         y = tap(b + "ffn_down", self.linear(b + "ffn_down", act))
         if self.gemma:
             y = tap(b + "post_ffw_norm", self.norm(b + "post_ffw_norm", y))
-        return tap(b + "ffn_out", x + y)
+        return tap(b + "ffn_out", self.add(b + "ffn_out", x, y))
 
     def logits(self, x):
         y = self.linear(self.head, x)  # [rows, dim], after the output norm
@@ -196,9 +209,9 @@ class Model:
         ends = np.cumsum([len(ids) for ids in batch])
         spans = [(int(hi) - len(ids), int(hi)) for hi, ids in zip(ends, batch)]
         rows = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in batch])
-        x = tap("token_embd", self.w.f64("token_embd.weight")[rows])
+        x = tap("token_embd", self.embed(rows))
         if self.gemma:
-            x = tap("inp_scaled", x * math.sqrt(self.dim))
+            x = tap("inp_scaled", x * self.embed_scale)
         for layer in range(self.n_layer):
             x = self.block(layer, x, sequences, spans, tap)
         for s, ids in zip(sequences, batch):

@@ -1,55 +1,33 @@
 """Records a run of llama.cpp, every node, through the public evaluation callback; llama.cpp is not changed.
 
     pip install llama-cpp-python numpy          # builds llama.cpp; LLAMA_CPP_LIB_PATH names another build's folder
-    python3 tools/record/llamacpp.py -m MODEL.gguf -p "Hello world" -o theirs.trace
+    plumb record llamacpp -m MODEL.gguf -p "Hello world" -o theirs.trace
     plumb diff theirs.trace -m MODEL.gguf
 
-Runs on the CPU, the whole prompt in one call with the logits of every token. Nodes whose meaning is known get Plumb's
+Runs on the CPU with the logits of every token: the whole prompt in one call, or -ub tokens per call, then -n tokens chosen
+greedily, one per call. With -fa off the probabilities of attention are recorded as well. Nodes whose meaning is known get Plumb's
 names; all others keep llama.cpp's. Names are those of llama.cpp 0.5; docs/trace-format.md has the translation.
 """
 
-import argparse
 import collections
 import ctypes
 import re
 import sys
 from pathlib import Path
 
-import numpy as np
+import common
+from llamacpp_names import MOVES, canonical
 
-from trace_writer import TraceWriter
-
-# llama.cpp's name of a node -> Plumb's, by the operation where one name stands for several values.
-GLOBAL = {"inp_embd": "token_embd", "embd": "token_embd", "inp_scaled": "inp_scaled", "result_norm": "output_norm",
-          "result_output": "logits"}
-LAYER = {"attn_norm": "attn_norm", "Qcur_normed": "attn_q_norm", "Kcur_normed": "attn_k_norm", "kqv_out": "attn", "__fattn__": "attn",
-         "attn_out": "attn_output", "attn_post_norm": "post_attention_norm", "sa_out": "attn_out", "ffn_inp": "attn_out",
-         "ffn_norm": "ffn_norm", "ffn_gate": "ffn_gate", "ffn_up": "ffn_up", "ffn_swiglu": "ffn_act",
-         "ffn_geglu": "ffn_act", "ffn_gate_par": "ffn_act", "ffn_out": "ffn_down", "ffn_post_norm": "post_ffw_norm",
-         "l_out": "ffn_out"}
-HEADS = {"Qcur": ("attn_q", "q_rope"), "Kcur": ("attn_k", "k_rope"), "Vcur": ("attn_v", None)}
-MOVES = {"NONE", "RESHAPE", "VIEW", "PERMUTE", "TRANSPOSE", "CONT", "CPY", "DUP", "SET_ROWS"}  # make no new value
-
+ERROR = 4  # ggml.h, enum ggml_log_level
+PACKAGES = "llama-cpp-python numpy"
+np = common.module("numpy", PACKAGES)
+from trace_writer import TraceWriter  # noqa: E402
 
 class Tensor(ctypes.Structure):  # ggml.h, struct ggml_tensor, as far as it is read
     _fields_ = [("type", ctypes.c_int), ("buffer", ctypes.c_void_p), ("ne", ctypes.c_int64 * 4), ("nb", ctypes.c_size_t * 4),
                 ("op", ctypes.c_int), ("op_params", ctypes.c_int32 * 16), ("flags", ctypes.c_int32),
                 ("src", ctypes.c_void_p * 10), ("view_src", ctypes.c_void_p), ("view_offs", ctypes.c_size_t),
                 ("data", ctypes.c_void_p), ("name", ctypes.c_char * 64)]
-
-
-def canonical(raw, op):
-    """Plumb's name of a node, or None."""
-    m = re.fullmatch(r"(\w+)-(\d+)", raw)
-    if not m:
-        return GLOBAL.get(raw)
-    name, layer = m.groups()
-    if name in HEADS:
-        plain, turned = HEADS[name]
-        value = turned if op == "ROPE" else plain if op in ("MUL_MAT", "ADD") else None
-    else:
-        value = LAYER.get(name)
-    return f"blk.{layer}.{value}" if value else None
 
 
 def rows_of(t):
@@ -65,11 +43,16 @@ def rows_of(t):
 
 
 class Recorder:
-    """What the callback sees: nodes in order of computation; of several nodes for one value the last counts."""
+    """What the callback sees of one call: nodes in order of computation; of several nodes for one value the last counts."""
 
-    def __init__(self, library, n_tokens, heads):
-        self.library, self.n_tokens, self.heads = library, n_tokens, heads
+    def __init__(self, library, n_tokens, heads, first=0):
+        self.library, self.n_tokens, self.heads, self.first, self.step = library, n_tokens, heads, first, 0
         self.nodes, self.failure = [], None
+
+    def begin(self, n_tokens):
+        """The next call, of so many tokens."""
+        self.step += self.n_tokens > 0
+        self.first, self.n_tokens, self.nodes = self.first + self.n_tokens, n_tokens, []
 
     def __call__(self, pointer, ask, _):
         if ask or self.failure:
@@ -98,7 +81,11 @@ class Recorder:
         seen = collections.Counter()
         for i, (value, raw, op, rows) in enumerate(self.nodes):
             value = value if value and last[value] == i else None
-            if value:
+            if value and value.endswith(".attn.probs"):  # [heads, tokens, keys]
+                rows = rows.transpose(1, 0, 2) if rows.ndim == 3 and rows.shape[1] == self.n_tokens else None
+                if rows is None:
+                    continue
+            elif value:
                 rows = rows.reshape(self.n_tokens, -1)
                 n_head = self.heads.get(value.rsplit(".", 1)[-1])
                 if n_head:
@@ -106,85 +93,103 @@ class Recorder:
             elif rows.ndim != 2 or len(rows) != self.n_tokens:
                 continue  # scores and other values that are not rows of tokens
             seen[raw] += 1
-            writer.add(value, raw if seen[raw] == 1 else f"{raw}#{seen[raw]}", op.lower(), rows)
+            writer.add(value, raw if seen[raw] == 1 else f"{raw}#{seen[raw]}", op.lower(), rows, self.first, self.step)
+
+    def logits(self):
+        """Those of the call's last token."""
+        return next(rows for value, _, _, rows in reversed(self.nodes) if value == "logits").reshape(self.n_tokens, -1)[-1]
 
 
 def parse(arguments):
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("-m", "--model", required=True, help="GGUF file")
-    group = p.add_mutually_exclusive_group(required=True)
-    group.add_argument("-p", "--prompt", help="text, with the model's BOS in front where it wants one")
-    group.add_argument("--tokens", help="token ids instead: 1,2,3")
+    p = common.parser(__doc__, "text, with the model's BOS in front where it wants one")
+    p.add_argument("-m", "--model", required=True, type=common.existing, help="GGUF file")
     p.add_argument("-t", "--threads", type=int, default=0)
     p.add_argument("-fa", "--flash-attn", choices=["on", "off", "auto"], default="auto")
-    p.add_argument("-o", "--output", required=True, help="the trace, a folder that does not exist yet")
+    p.add_argument("-ub", "--ubatch-size", type=common.count, default=0, help="prompt tokens per call; 0: all")
+    p.add_argument("-n", "--steps", type=common.count, default=0, help="tokens to choose greedily after the prompt")
     return p.parse_args(arguments)
 
 
 def tokenize(llama, model, args):
     if args.tokens:
-        return [int(x) for x in args.tokens.split(",")]
+        return args.tokens
     vocab, text = llama.llama_model_get_vocab(model), args.prompt.encode()
     ids = (llama.llama_token * (len(text) + 16))()
     n = llama.llama_tokenize(vocab, text, len(text), ids, len(ids), True, False)
     if n <= 0:
-        sys.exit("llamacpp: the prompt has no tokens")
+        common.fail("the prompt has no tokens")
     return list(ids[:n])
 
 
-def run(llama, model, tokens, args, callback):
-    """One call with all tokens; returns nothing, the callback has seen it all."""
+def context_of(llama, model, n_tokens, args, callback):
     options = llama.llama_context_default_params()
-    options.n_ctx = options.n_batch = options.n_ubatch = max(32, len(tokens))
+    options.n_ctx = options.n_batch = options.n_ubatch = max(32, n_tokens)
     options.cb_eval = callback
     options.flash_attn_type = {"auto": -1, "off": 0, "on": 1}[args.flash_attn]
     if args.threads > 0:
         options.n_threads = options.n_threads_batch = args.threads
     context = llama.llama_init_from_model(model, options)
     if not context:
-        sys.exit("llamacpp: no context could be made")
+        common.fail("no context could be made")
+    return context
+
+
+def decode(llama, context, tokens, first):
+    """One call; the callback sees it."""
     batch = llama.llama_batch_init(len(tokens), 0, 1)
     for i, token in enumerate(tokens):
-        batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, i, 1, 1
+        batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, first + i, 1, 1
         batch.seq_id[i][0] = 0
     batch.n_tokens = len(tokens)
     status = llama.llama_decode(context, batch)
     llama.llama_batch_free(batch)
-    llama.llama_free(context)
     if status != 0:
-        sys.exit(f"llamacpp: llama_decode gave {status}")
+        common.fail(f"llama_decode gave {status}")
 
 
-def main():
-    args = parse(sys.argv[1:])
-    import llama_cpp.llama_cpp as llama
+def run(llama, context, tokens, args, recorder, writer):
+    """The prompt in calls, then the steps; returns all tokens that were fed and the sizes of the calls."""
+    size = args.ubatch_size or len(tokens)
+    calls = [tokens[i:i + size] for i in range(0, len(tokens), size)]
+    fed, sizes, n_calls = [], [], len(calls) + args.steps
+    while len(sizes) < n_calls:
+        call = calls[len(sizes)] if len(sizes) < len(calls) else [int(recorder.logits().argmax())]
+        recorder.begin(len(call))
+        decode(llama, context, call, len(fed))
+        if recorder.failure:
+            raise recorder.failure
+        recorder.write(writer)
+        fed, sizes = fed + call, sizes + [len(call)]
+    return fed, sizes
+
+
+def main(arguments):
+    args = parse(arguments)
+    llama = common.module("llama_cpp.llama_cpp", PACKAGES)
     base = Path(llama._lib._name).with_name("libggml-base.so")
     library = ctypes.CDLL(str(base))
     library.ggml_op_name.restype, library.ggml_op_name.argtypes = ctypes.c_char_p, [ctypes.c_int]
+    quiet = llama.llama_log_callback(lambda level, text, _: level == ERROR and sys.stderr.write(text.decode(errors="replace")))
+    llama.llama_log_set(quiet, None)
     llama.llama_backend_init()
     options = llama.llama_model_default_params()
     options.n_gpu_layers = 0
-    model = llama.llama_model_load_from_file(args.model.encode(), options)
+    model = llama.llama_model_load_from_file(bytes(args.model), options)
     if not model:
-        sys.exit(f"llamacpp: llama.cpp cannot load {args.model}")
+        common.fail(f"llama.cpp cannot load {args.model}")
     tokens = tokenize(llama, model, args)
     n_head, n_kv = llama.llama_model_n_head(model), llama.llama_model_n_head_kv(model)
     heads = {"attn_q": n_head, "attn_q_norm": n_head, "q_rope": n_head, "attn_k": n_kv, "attn_k_norm": n_kv,
              "k_rope": n_kv, "attn_v": n_kv}
-    recorder = Recorder(library, len(tokens), heads)
-    run(llama, model, tokens, args, llama.ggml_backend_sched_eval_callback(recorder))
-    if recorder.failure:
-        raise recorder.failure
-    writer = TraceWriter(args.output, {"name": "llama.cpp", "backend": "cpu", "command": sys.argv},
-                         {"file": Path(args.model).name, "bytes": Path(args.model).stat().st_size}, tokens,
-                         {"name": "llama.cpp", "weights": "quantised", "kv": "f16"})
-    try:
-        recorder.write(writer)
-        writer.close()
-    except BaseException:
-        writer.abandon()
-        raise
+    recorder = Recorder(library, 0, heads)
+    callback = llama.ggml_backend_sched_eval_callback(recorder)
+    context = context_of(llama, model, len(tokens) + args.steps, args, callback)
+    with TraceWriter(args.output, {"name": "llama.cpp", "backend": "cpu", "command": sys.argv},
+                     {"file": args.model.name, "bytes": args.model.stat().st_size}, tokens,
+                     {"name": "llama.cpp", "weights": "quantised", "kv": "f16"}) as writer:
+        fed, sizes = run(llama, context, tokens, args, recorder, writer)
+        writer.header["input"].update(tokens=fed, calls=sizes)
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main)
