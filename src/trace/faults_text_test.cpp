@@ -71,7 +71,7 @@ TEST(TextFaults, NeedATokenizer) {
 TEST(SamplingFaults, ChooseOtherwiseForSomeLogits) {
   std::vector<float> logits;
   for (int i = 0; i < 60; ++i) logits.push_back(float((i * 37) % 60) / 6);
-  const std::vector<int> history = {47, 34, 34, 24};  // the two largest among them
+  const std::vector<int> history = {47, 13, 47, 24};  // 47 is the likeliest
   for (const Fault& f : catalogue()) {
     if (f.id[0] != 'L') continue;
     Variant v;
