@@ -38,6 +38,7 @@ struct Kind {
 constexpr Kind kKinds[] = {
     {"llamacpp", "llamacpp.py", "llama.cpp by llama-cpp-python, every node"},
     {"eval-callback", "eval_callback.py", "what llama-eval-callback or llama-debug printed"},
+    {"http", "http_run.py", "log-probabilities from llama-server or /v1/completions"},
     {"mlx", "mlx_run.py", "mlx-lm: what every module takes and gives"},
 };
 

@@ -72,6 +72,15 @@ void compare_elements(const std::vector<Number>& a, const std::vector<Number>& b
   most.take(std::sqrt(squares / double(a.size())) / rms, print / rms);
 }
 
+// Log-probabilities are logits less a constant of their row.
+void undo_shift(std::vector<Number>& theirs, const std::vector<Number>& ours, Difference& d) {
+  double shift = 0;
+  for (size_t i = 0; i < theirs.size(); ++i)
+    shift += (ours[i].value - theirs[i].value) / double(theirs.size());
+  for (Number& n : theirs) n.value += shift;
+  d.gauge = "logits_shift";
+}
+
 Difference compare_records(const Record& a, const Record& b) {
   Difference d;
   d.from = "stats", d.value = b.value, d.tokens = b.tokens, d.elements = b.tokens * b.row_size();
@@ -97,6 +106,7 @@ Difference compare_records(const Record& a, const Record& b) {
   std::vector<Number> x, y;
   for (size_t i = 0; i < a.samples.size() && a.samples.size() == b.samples.size(); ++i)
     x.push_back(a.samples[i].second), y.push_back(b.samples[i].second);
+  if (std::find(a.gauges.begin(), a.gauges.end(), "logits_shift") != a.gauges.end()) undo_shift(x, y, d);
   compare_elements(x, y, rms, most);
   if (!a.sketch.empty() && !b.sketch.empty()) {
     double squares = 0;

@@ -75,11 +75,11 @@ def existing(text):
     return Path(text)
 
 
-def tokenize(model, text):
-    """The ids of a text by the tokenizer of a GGUF file, as plumb reads it."""
+def tokenize(model, text, special=True):
+    """The ids of a text by the tokenizer of a GGUF file, as plumb reads it; without `special` neither BOS nor EOS."""
     plumb = os.environ.get("PLUMB_PROGRAM", "plumb")
     try:
-        r = subprocess.run([plumb, "tokenize", "-m", model, "-p", text, "--ids"], capture_output=True, text=True)
+        r = subprocess.run([plumb, "tokenize", "-m", model, "-p", text, "--ids", *([] if special else ["--no-bos"])], capture_output=True, text=True)
     except OSError as e:
         fail(f"{plumb} is not there to tokenize ({e.strerror}); give --tokens")
     if r.returncode:
