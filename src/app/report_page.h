@@ -16,9 +16,9 @@ inline constexpr size_t kReportBytes = 2'000'000;
 using Facts = std::vector<std::pair<std::string, std::string>>;  // word and text
 
 struct ReportCell {
-  std::string name;  // blk.L.x lies in row L and column x
-  double score = 0;  // above 1: too much
-  double floor = 0;  // of the errors in the strips
+  std::string name;       // blk.L.x lies in row L and column x
+  double score = 0;       // above 1: too much
+  double floor = 0;       // of the errors in the strips
   std::string lead = {};  // the score in words
   Facts facts = {};
   std::vector<std::pair<int64_t, double>> by_token = {};  // position and error
