@@ -71,14 +71,14 @@ TEST(TextFaults, NeedATokenizer) {
 TEST(SamplingFaults, ChooseOtherwiseForSomeLogits) {
   std::vector<float> logits;
   for (int i = 0; i < 60; ++i) logits.push_back(float((i * 37) % 60) / 6);
-  const std::vector<int> history = {59, 13, 13, 24};
+  const std::vector<int> history = {47, 13, 47, 24};  // 47 is the likeliest
   for (const Fault& f : catalogue()) {
     if (f.id[0] != 'L') continue;
     Variant v;
     ASSERT_EQ(f.edit(v, 0), "") << f.id;
     SamplerOptions right, wrong;
     right.temperature = wrong.temperature = 3, right.top_k = wrong.top_k = 5;
-    right.top_p = wrong.top_p = 0.8;
+    right.top_p = wrong.top_p = 0.65;
     v.sampler(wrong);
     check(wrong);
     bool differs = false;
