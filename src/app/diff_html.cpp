@@ -73,6 +73,7 @@ ReportMap operations_of(const Diff& d, const Model& model) {
     ReportCell c = cell_of(r.difference, &model);
     if (r.segment.size() > 1) {
       std::vector<std::string> names;
+      names.reserve(r.segment.size());
       for (Value v : r.segment) names.push_back(model.program().nodes[size_t(v)].name);
       c.facts.emplace_back("computes", fmt::format("{}", fmt::join(names, ", ")));
     }
