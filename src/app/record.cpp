@@ -39,6 +39,7 @@ constexpr Kind kKinds[] = {
     {"llamacpp", "llamacpp.py", "llama.cpp by llama-cpp-python, every node"},
     {"eval-callback", "eval_callback.py", "what llama-eval-callback or llama-debug printed"},
     {"http", "http_run.py", "log-probabilities from llama-server or /v1/completions"},
+    {"transformers", "transformers_run.py", "Hugging Face transformers, by forward hooks"},
     {"mlx", "mlx_run.py", "mlx-lm: what every module takes and gives"},
 };
 
