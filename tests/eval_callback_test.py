@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent / "oracle"),
                 str(Path(__file__).resolve().parents[1] / "tools" / "record")]
 import diff_test as d  # noqa: E402
+import common  # noqa: E402
 import eval_callback  # noqa: E402
 import harness as h  # noqa: E402
 import numpy as np  # noqa: E402
@@ -92,7 +93,7 @@ class EvalCallback(unittest.TestCase):
             with self.assertRaisesRegex(AssertionError, expected):
                 h.plumb("record", "--python", sys.executable, "eval-callback", log, "-o", out)
         with self.assertRaises(FileExistsError):
-            eval_callback.write(log, {})
+            common.write_json(log, {})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -85,6 +86,24 @@ def tokenize(model, text, special=True):
     if r.returncode:
         fail(r.stderr.strip(), r.returncode)
     return json.loads(r.stdout)
+
+
+def write_json(path, value):
+    """An evidence file under its name only when it is complete; never over another file."""
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} exists; evidence is never overwritten")
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(fd, "w") as out:
+            json.dump(value, out)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(temporary, 0o644)
+        os.rename(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def version(package):

@@ -10,13 +10,11 @@ precision. Nodes whose meaning is known get Plumb's names; the token ids are tho
 
 import argparse
 import itertools
-import json
 import os
 import re
 import sys
-import tempfile
-from pathlib import Path
 
+import common
 from llamacpp_names import MOVES, canonical
 
 NODE = re.compile(r"(?:common_debug_cb_eval|ggml_debug):\s+(\S.*?) = \((\w+)\)\s+(\w+)\(.*\) = \{(\d+), (\d+), (\d+), (\d+)\}\s*$")
@@ -98,42 +96,25 @@ def read(path):
     return reader
 
 
-def write(path, evidence):
-    """Under its name only when it is complete; never over another file."""
-    path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path} exists; evidence is never overwritten")
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(fd, "w") as out:
-            json.dump(evidence, out)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(temporary, 0o644)
-        os.rename(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def main():
-    p = argparse.ArgumentParser(prog=os.environ.get("PLUMB_RECORD"), description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments):
+    p = common.Parser(prog=os.environ.get("PLUMB_RECORD"), description=__doc__,
+                      formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("log", help="the program's output")
     p.add_argument("-o", "--output", required=True, help="the evidence file, which must not exist yet")
-    args = p.parse_args()
+    args = p.parse_args(arguments)
     if not os.path.isfile(args.log) or os.path.getsize(args.log) > MAX_BYTES:
-        sys.exit(f"eval-callback: {args.log}: expected a file of at most {MAX_BYTES >> 30} GiB")
+        common.fail(f"{args.log}: expected a file of at most {MAX_BYTES >> 30} GiB")
     reader = read(args.log)
     records = list(reader.records())
     if not records:
-        sys.exit(f"eval-callback: {args.log}: expected lines such as 'common_debug_cb_eval: NAME = (f32) OP(...) = {{...}}', found "
-                 f"{len(reader.nodes)} nodes and none with a known name")
+        common.fail(f"{args.log}: expected lines such as 'common_debug_cb_eval: NAME = (f32) OP(...) = {{...}}', found "
+                    f"{len(reader.nodes)} nodes and none with a known name")
     tokens = {"tokens": reader.ids, "prompt": len(reader.ids)} if reader.ids else {}
-    write(args.output, {"plumb_trace": 1, "engine": {"name": "llama.cpp", "backend": "cpu"}, "level": "stats", "input": tokens,
-                        "arithmetic": {"name": "llama.cpp", "weights": "quantised", "kv": "f16"}, "records": records})
+    common.write_json(args.output, {"plumb_trace": 1, "engine": {"name": "llama.cpp", "backend": "cpu"}, "level": "stats",
+                                    "input": tokens, "arithmetic": {"name": "llama.cpp", "weights": "quantised", "kv": "f16"},
+                                    "records": records})
     print(f"{len(records)} values of {len(reader.ids)} tokens", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main)

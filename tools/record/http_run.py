@@ -11,11 +11,9 @@ knows the servers' words again. Answers are greedy. A key is taken from the envi
 import json
 import os
 import sys
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
 
 import common
 
@@ -118,20 +116,6 @@ def evidence(args, api, ids, steps):
             "generated": [token for token, _ in steps if token is not None], "records": records}
 
 
-def write(path, value):
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(fd, "w") as out:
-            json.dump(value, out, indent=1)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(temporary, 0o644)
-        os.rename(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def main(arguments):
     p = common.parser(__doc__)
     p.add_argument("url", help="http://HOST:PORT, without the path")
@@ -147,7 +131,7 @@ def main(arguments):
     server = Server(args.url, os.environ.get(args.key_env) if args.key_env else None)
     ids = args.tokens or common.tokenize(args.model, args.prompt)
     api, steps = ask(server, ids, args)
-    write(args.output, evidence(args, api, ids, steps))
+    common.write_json(args.output, evidence(args, api, ids, steps))
 
 
 if __name__ == "__main__":
