@@ -17,7 +17,8 @@ from faults import FAULTS, Faulty  # noqa: E402
 MODEL = "llama-Q4_0"
 SHOWN = {  # planted: the ids that are right answers
     "A1 all matrices read by columns": "A1 A1b", "D14 residual added twice": "D14e",
-    "F1 other pairs are rotated": "F1 F2 F2b", "F3 rope base 50 times larger": "F3", "G3 scaled twice": "G3 G3b G2d F6", "G6 no causal mask": "G6", "I1 gate and up exchanged": "I1b"}
+    "F1 other pairs are rotated": "F1 F2 F2b", "F3 rope base 50 times larger": "F3",
+    "G3 scaled twice": "G3 G3b G2d F6", "G6 no causal mask": "G6", "I1 gate and up exchanged": "I1b"}
 
 
 def diagnose(*arguments):
