@@ -28,7 +28,7 @@ class Search {
   std::vector<Hypothesis> found;
 
   void singles() {
-    std::vector<FaultSet> sets = single_faults(s_.model(), most_calls());
+    std::vector<FaultSet> sets = single_faults(s_.model(), s_.evidence());
     if (s_.evidence().has_ids()) sets = glance(sets);
     for (size_t i = 0; i < depths_.size(); ++i) {
       std::vector<Hypothesis> list = run_all(sets, depths_[i], i == 0 ? "known faults" : "the likeliest");
@@ -64,12 +64,6 @@ class Search {
   static const Hypothesis& best_of(const std::vector<Hypothesis>& list) {
     return *std::max_element(list.begin(), list.end(),
                              [](const Hypothesis& a, const Hypothesis& b) { return score(a) < score(b); });
-  }
-
-  int most_calls() const {
-    size_t most = 1;
-    for (const ForeignRun& run : s_.evidence().runs) most = std::max(most, run.calls.size());
-    return int(most);
   }
 
   std::vector<Hypothesis> run_all(const std::vector<FaultSet>& sets, int depth, const char* what) {

@@ -12,7 +12,9 @@ namespace plumb::trace {
 namespace {
 
 constexpr size_t kLayers = 2;    // of each kind of marked operation
-constexpr size_t kSingles = 24;  // that explain something, to be put together
+constexpr size_t kSingles = 16;  // that explain something, to be put together
+constexpr size_t kBases = 3;     // sets that are enlarged
+constexpr size_t kFitted = 3;    // parametric faults whose number is looked for
 constexpr double kSame = 2;      // nats
 
 struct Target {
@@ -39,7 +41,9 @@ class LocalSearch {
 
   LocalDiagnosis run() {
     health_ = *evaluate({});
-    std::vector<FaultSet> sets = single_faults(model_, 2);
+    Evidence evidence;
+    observe(r_.theirs, model_.program(), {}, evidence);
+    std::vector<FaultSet> sets = single_faults(model_, evidence);
     std::erase_if(sets, [&](const FaultSet& s) { return s[0].fault->first.empty(); });
     collect(sets, "operations under known faults");
     fit();
@@ -176,7 +180,7 @@ class LocalSearch {
     std::map<const Fault*, Local> best;
     for (const Local& l : found_) {
       if (!l.faults[0].fault->parameter.name || l.log_likelihood <= health_.log_likelihood + kSame) continue;
-      best.try_emplace(l.faults[0].fault, l);  // found_ is sorted
+      if (best.size() < kFitted || helps(l)) best.try_emplace(l.faults[0].fault, l);  // found_ is sorted
     }
     for (const auto& [fault, start] : best) {
       if (!(fault->parameter.low > 0)) continue;
@@ -220,8 +224,7 @@ class LocalSearch {
     for (const Local& l : found_) {
       if (l.faults.size() == 1 && helps(l) && helpers.size() < kSingles) helpers.push_back(l.faults);
     }
-    const std::vector<Local> bases(found_.begin(),
-                                   found_.begin() + int64_t(std::min<size_t>(found_.size(), 6)));
+    const std::vector<Local> bases(found_.begin(), found_.begin() + int64_t(std::min(found_.size(), kBases)));
     for (const Local& base : bases) {
       for (const FaultSet& more : helpers) {
         if (std::any_of(base.faults.begin(), base.faults.end(),

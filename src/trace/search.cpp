@@ -1,7 +1,6 @@
 #include "trace/search.h"
 
 #include <algorithm>
-#include <climits>
 #include <cmath>
 #include <set>
 #include <sstream>
@@ -76,6 +75,11 @@ bool of_the_wild(const ChosenFault& c) {
          std::find(grid.begin(), grid.end(), c.parameter) != grid.end();
 }
 
+bool sees_output(const Evidence& evidence) {
+  return std::any_of(evidence.groups.begin(), evidence.groups.end(),
+                     [](const Observed& o) { return o.value == "logits" || o.value == "output_norm"; });
+}
+
 bool has_tokenizer(const Model& model) {
   try {
     return model.tokenizer().size() > 0;
@@ -106,12 +110,15 @@ std::vector<int> depths_of(const Evidence& evidence, int n_layer) {
   return depths;
 }
 
-std::vector<FaultSet> single_faults(const Model& model, int calls) {
+std::vector<FaultSet> single_faults(const Model& model, const Evidence& evidence) {
   std::vector<FaultSet> all;
-  const bool tokenizes = has_tokenizer(model);
+  const bool tokenizes = has_tokenizer(model), output = sees_output(evidence);
+  size_t calls = 1;
+  for (const ForeignRun& run : evidence.runs) calls = std::max(calls, run.calls.size());
   for (const Fault& f : catalogue()) {
     const bool text = f.id[0] == 'K' && tokenizes;
-    if ((f.first.empty() && !text) || f.step >= calls || !applies(f, model)) continue;
+    if ((f.first.empty() && !text) || size_t(f.step) >= calls || !applies(f, model)) continue;
+    if (!output && (f.first == "logits" || f.first == "output_norm")) continue;
     if (!f.parameter.name) {
       all.push_back({{&f, 0}});
       continue;
@@ -174,7 +181,7 @@ std::vector<Hypothesis> extend(Simulator& s, const std::vector<Hypothesis>& base
   };
   std::vector<Try> tries;
   const Order order{s.program()};
-  const std::vector<FaultSet> singles = single_faults(s.model(), INT_MAX);
+  const std::vector<FaultSet> singles = single_faults(s.model(), s.evidence());
   for (size_t i = 0; i < chosen.size(); ++i) {
     for (const FaultSet& more : singles) {
       const Fault& f = *more[0].fault;

@@ -66,9 +66,9 @@ class Simulator {
 /// Layers up to which hypotheses are run, one after the other, each for those that the last one left.
 std::vector<int> depths_of(const Evidence& evidence, int n_layer);
 
-/// All single faults that the model can have and that show within so many calls, with the parameters of their
+/// All single faults that the model can have and that may show in the evidence, with the parameters of their
 /// grids.
-std::vector<FaultSet> single_faults(const Model& model, int calls);
+std::vector<FaultSet> single_faults(const Model& model, const Evidence& evidence);
 
 /// The parameter of the last fault of the set that brings the predictions nearest to the numbers.
 std::optional<FaultSet> fit_parameter(Simulator& simulator, const FaultSet& faults, int depth);
