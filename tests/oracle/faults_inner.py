@@ -154,7 +154,6 @@ def capped(cap):
     return scores(scores=lambda s: cap * np.tanh(s / cap))
 
 
-fault("G12 softmax over queries, masked", "attn")(scores(axis=-2))
 fault("G12b softmax over heads", "attn")(scores(axis=0))
 fault("G13 masked scores are 0", "attn")(scores(masked=0.0))
 
@@ -202,8 +201,6 @@ def glu(name, change):
     fault(name, "ffn_act")(plant)
 
 
-glu("I2 activation of gate times up", lambda a, g, u: a(g * u))
-glu("I5 gate only", lambda a, g, u: a(g))
 glu("I5b up only", lambda a, g, u: a(u))
 glu("I5c gate added", lambda a, g, u: a(g) + u)
 glu("I5d activation of both", lambda a, g, u: a(g) * a(u))

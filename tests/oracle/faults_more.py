@@ -134,7 +134,7 @@ def eps(value):
     return plant
 
 
-fault("D2 eps outside the root, 1e-3", NORMS)(
+fault("D2 eps outside the root", NORMS)(
     change_norm(None, lambda m, x, w: x / (np.sqrt(np.mean(x * x, -1, keepdims=True)) + m.eps) * w))
 fault("D4 mean subtracted", NORMS)(
     change_norm(None, lambda m, x, w: nm.rms_norm(x - x.mean(-1, keepdims=True), w, m.eps)))
