@@ -67,6 +67,11 @@ def is_step(name):
     return name in STEPS
 
 
+def order(case):
+    """The benchmark's order of cases: any beginning of it is a fair sample."""
+    return float(seeded("order", case["id"]).random())
+
+
 def short(name):
     """A fault's word in the id of a case: the right answer, with a number where several faults have it."""
     if name in BEYOND:

@@ -1,5 +1,6 @@
 """Makes the evidence: for each case a folder with case.json and one file per level. What exists is not made again."""
 
+import gc
 import json
 import sys
 import time
@@ -135,11 +136,12 @@ def make(out, plumb, groups, levels, kinds, seed, limit, keep):
         for name, path in models(group, plumb):
             planned = list(cases.plan(seed, name, path, engines.base(path), plumb))
             assert len({c["id"] for c in planned}) == len(planned), "two cases have one name"
-            for case in planned:
+            for case in sorted(planned, key=cases.order):
                 if kinds and case["kind"] not in kinds or limit and made >= limit:
                     continue
                 start = time.time()
                 done = maker.one(case, levels)
+                gc.collect()  # replaced parts refer to their model
                 if done != "there":
                     made += 1
                     print(f"{time.time() - start:5.1f} s  {case['id']}: {done}", flush=True)

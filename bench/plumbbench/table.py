@@ -74,6 +74,9 @@ def judged(case, answer, same):
     found["class"] = len(set(sets_of(best))) if best else 0
     if all(case["answers"]) and case["answers"]:
         found["rank"] = rank(answer, case["answers"], same)
+        number, fitted = (case["numbers"] or [None])[0], (best.get("parameters") or [None])[0]
+        if number is not None and found["rank"] == 1 and len(case["answers"]) == 1:
+            found["close"] = fitted is not None and abs(fitted - number) <= 0.1 * abs(number)
         found["exact"] = bool(best) and matches(best.get("faults") or [], case["answers"], {})
     return found
 
@@ -94,6 +97,7 @@ def row(found):
         "n": len(single), "top-1": percent(sum(f["rank"] == 1 for f in single), len(single)),
         "top-3": percent(sum(f["rank"] <= 3 for f in single), len(single)),
         "exact": percent(sum(f["exact"] for f in single), len(single)),
+        "number within 10 %": "{} of {}".format(sum(f.get("close", False) for f in single), sum("close" in f for f in single)),
         "class": f"{statistics.mean(f['class'] for f in single):.1f}" if single else "-",
         "pairs": f"{sum(f['rank'] == 1 for f in pair)}/{len(pair)}",
         "outside: not named, accused": f"{len(outside) - sum(f['accused'] for f in outside)}, "

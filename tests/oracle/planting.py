@@ -120,8 +120,8 @@ class Faulty(nm.Model):
         """Every value of one sequence by name, cut into calls of those lengths."""
         out, sequence, at = {}, Cache(self), 0
         for n in calls or [len(ids)]:
-            part = {}
-            self.forward([ids[at:at + n]], [sequence], values=Tap(self, part))
+            part, new = {}, ids[at:at + n] if at == 0 else self.fed(ids[:at + n], sequence.prompt) if n == 1 else ids[at:at + n]
+            self.forward([new], [sequence], values=Tap(self, part))
             for name, value in part.items():
                 out.setdefault(name, []).append(value.reshape(len(value), -1))
             at += n
