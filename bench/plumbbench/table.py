@@ -15,9 +15,6 @@ from pathlib import Path
 from plumbbench import grade
 from plumbbench.evidence import LEVELS, SHOWN
 
-TARGETS = {"A": (97, 99.5, 85), "C": (93, 98, 60), "Cp": (93, 98, 50), "D": (82, 93, 40), "E": (60, 82, None), "E6": (80, 92, None)}
-
-
 def equals(plumb):
     """{id: ids that the catalogue calls equal to it}, both ways."""
     r = subprocess.run([plumb, "faults", "list", "--json"], capture_output=True, text=True)
@@ -93,19 +90,20 @@ def row(found):
     verdicts = Counter(f["verdict"] for f in outside)
     sure = [(f["p"], f["rank"] == 1) for f in single + pair if "rank" in f]
     walls = [f["wall"] for f in found]
+    near = [f["close"] for f in single if "close" in f]
     return {
-        "n": len(single), "top-1": percent(sum(f["rank"] == 1 for f in single), len(single)),
-        "top-3": percent(sum(f["rank"] <= 3 for f in single), len(single)),
-        "exact": percent(sum(f["exact"] for f in single), len(single)),
-        "number within 10 %": "{} of {}".format(sum(f.get("close", False) for f in single), sum("close" in f for f in single)),
-        "class": f"{statistics.mean(f['class'] for f in single):.1f}" if single else "-",
+        "n": str(len(single)),
+        "top-1 / 3": f"{percent(sum(f['rank'] == 1 for f in single), len(single))} / "
+                     f"{percent(sum(f['rank'] <= 3 for f in single), len(single))}",
+        "exact; class": f"{percent(sum(f['exact'] for f in single), len(single))}; "
+                        + (f"{statistics.mean(f['class'] for f in single):.1f}" if single else "-"),
+        "number within 10 %": f"{sum(near)}/{len(near)}",
         "pairs": f"{sum(f['rank'] == 1 for f in pair)}/{len(pair)}",
-        "outside: not named, accused": f"{len(outside) - sum(f['accused'] for f in outside)}, "
-                                       f"{sum(f['accused'] for f in outside)} of {len(outside)}",
-        "unknown or place": str(verdicts["unknown"] + verdicts["place"]),
-        "benign accused": f"{sum(f['accused'] for f in benign)} of {len(benign)}",
+        "outside: unknown or place, accused": f"{verdicts['unknown'] + verdicts['place']}, "
+                                              f"{sum(f['accused'] for f in outside)} of {len(outside)}",
+        "benign accused": f"{sum(f['accused'] for f in benign)}/{len(benign)}",
         "Brier": f"{statistics.mean((p - hit)**2 for p, hit in sure):.3f}" if sure else "-",
-        "s median, worst": f"{statistics.median(walls):.0f}, {max(walls):.0f}" if walls else "-",
+        "seconds": f"{statistics.median(walls):.0f}, {max(walls):.0f}" if walls else "-",
     }
 
 
@@ -147,8 +145,7 @@ def show(out, levels, plumb):
             mine = [c for c in known.values() if group_of(c) == group and c["kind"] in ("single", "poison", "text", "pair")]
             hidden = sum(level in c["visible"] and not c["visible"][level] for c in mine)
             figures = row(groups[group, level])
-            print(f"| {group} | {SHOWN[level]} | {hidden} of {len(mine)} | " + " | ".join(figures[n] if isinstance(figures[n], str)
-                                                                             else str(figures[n]) for n in names) + " |")
+            print(f"| {group} | {SHOWN[level]} | {hidden} of {len(mine)} | {' | '.join(figures[n] for n in names)} |")
     print("\n| p said | answers | mean p | right |\n|---|---|---|---|")
     reliability(everything)
     print(f"\n{len(losses)} answers that are not right:\n")
