@@ -36,7 +36,7 @@ def main():
     parser.add_argument("--limit", type=int, default=0, help="cases to make, or files to grade")
     parser.add_argument("--traces", type=int, default=0, help="make: full traces to keep; others are made when graded")
     parser.add_argument("--flags", type=words, default=[], help="grade: further arguments of plumb diagnose, with commas")
-    parser.add_argument("--timeout", type=float, default=600, help="grade: seconds per diagnosis")
+    parser.add_argument("--timeout", type=float, default=600, help="grade: seconds of CPU per diagnosis")
     a = parser.parse_args()
     if a.action == "make":
         make.make(a.out, a.plumb, a.groups, a.levels, a.kinds, a.seed, a.limit, a.traces)

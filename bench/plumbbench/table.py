@@ -64,7 +64,7 @@ def rank(answer, answers, same):
 
 def judged(case, answer, same):
     """What the table counts of one answer."""
-    found = {"kind": case["kind"], "verdict": answer.get("verdict", "failed"), "wall": answer["wall"]}
+    found = {"kind": case["kind"], "verdict": answer.get("verdict", "failed"), "cpu": answer.get("cpu", math.nan)}
     best = answer["hypotheses"][0] if answer["hypotheses"] else {}
     found["p"] = best.get("p") or 0.0
     found["accused"] = found["verdict"] == "named" and bool(best.get("faults"))
@@ -89,7 +89,7 @@ def row(found):
     outside, benign = ([f for f in found if f["kind"] == k] for k in ("outside", "benign"))
     verdicts = Counter(f["verdict"] for f in outside)
     sure = [(f["p"], f["rank"] == 1) for f in single + pair if "rank" in f]
-    walls = [f["wall"] for f in found]
+    walls = [f["cpu"] for f in found if not math.isnan(f["cpu"])]
     near = [f["close"] for f in single if "close" in f]
     return {
         "n": str(len(single)),
@@ -103,7 +103,7 @@ def row(found):
                                               f"{sum(f['accused'] for f in outside)} of {len(outside)}",
         "benign accused": f"{sum(f['accused'] for f in benign)}/{len(benign)}",
         "Brier": f"{statistics.mean((p - hit)**2 for p, hit in sure):.3f}" if sure else "-",
-        "seconds": f"{statistics.median(walls):.0f}, {max(walls):.0f}" if walls else "-",
+        "CPU s": f"{statistics.median(walls):.0f}, {max(walls):.0f}" if walls else "-",
     }
 
 
