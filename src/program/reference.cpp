@@ -239,8 +239,8 @@ template <class T>
 void Reference<T>::run(std::span<const int> tokens, const Task& task) {
   const WrongFeed& feed = p_.feed;
   Task quiet = task;
-  quiet.see = [](Value, std::span<const T>) {}, quiet.inner_of.clear(), quiet.give = {};
-  PLUMB_CHECK(feed == WrongFeed() || !task.give);
+  quiet.see = [](Value, std::span<const T>) {}, quiet.inner_of.clear(), quiet.give = {}, quiet.replace = {};
+  PLUMB_CHECK(feed == WrongFeed() || (!task.give && !task.replace));
   if (feed.leftover > 0 && length_ == 0) {  // a prompt made of the ids of this one
     std::vector<int> before;
     for (int i = 0; i < feed.leftover; ++i) before.push_back(tokens[size_t(i * 7 + 3) % tokens.size()]);
@@ -271,6 +271,7 @@ void Reference<T>::run_call(std::span<const int> tokens, const Task& task) {
     if (!needed(v)) continue;
     call.compute(v);
     task.see(v, call.rows[size_t(v)]);
+    if (task.replace) task.replace(v, call.rows[size_t(v)]);
     for (Value in : p_.nodes[size_t(v)].in) {
       if (last_use[size_t(in)] == v) std::vector<T>().swap(call.rows[size_t(in)]);
     }

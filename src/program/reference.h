@@ -37,6 +37,8 @@ class Reference {
     std::vector<bool> needed = {};  // by node; empty: all up to `until`
     /// Fills the rows of a node instead of computing it, and says so. Not beside a fault of Program::feed.
     std::function<bool(Value, std::span<T> rows)> give = {};
+    /// Puts other rows in the place of those of a node, once they are computed and seen.
+    std::function<void(Value, std::span<T> rows)> replace = {};
     bool last_logits_only = false;    // rows of the output before the last stay zero
     std::vector<bool> inner_of = {};  // by node: attention that shows its inner values, [tokens, heads, keys]
     std::function<void(Value, Inner, int64_t keys, std::span<const T>)> see_inner = {};

@@ -35,10 +35,12 @@ Needs find_needs(const Program& p, const VariantRun& run) {
     needs.until = std::max(needs.until, v);
   }
   for (const auto& [name, rows] : run.given) {
-    if (const Value v = p.find(name); v >= 0) needs.given[size_t(v)] = true;
+    const Value v = p.find(name);  // which a fault may have given another shape
+    if (v >= 0 && rows.size() == run.tokens.size() * size_t(p.shape(v).size())) needs.given[size_t(v)] = true;
   }
   for (Value v = needs.until; v >= 0; --v) {
-    if (!needs.nodes[size_t(v)] || needs.given[size_t(v)]) continue;
+    const bool taken = needs.given[size_t(v)] && !(run.replay && needs.shown[size_t(v)]);
+    if (!needs.nodes[size_t(v)] || taken) continue;
     for (Value in : p.nodes[size_t(v)].in) needs.nodes[size_t(in)] = true;
   }
   return needs;
@@ -77,7 +79,12 @@ class Runs {
       if (std::find(run_.values.begin(), run_.values.end(), name) == run_.values.end()) return;
       show(name, p_.shape(p_.nodes[size_t(v)].in[0]).heads, keys, rows);
     };
-    if (!run_.given.empty()) task.give = [&](Value v, std::span<T> rows) { return give(v, rows); };
+    if (!run_.given.empty()) {
+      task.give = [&](Value v, std::span<T> rows) {
+        return !(run_.replay && needs_.shown[size_t(v)]) && give(v, rows);
+      };
+    }
+    if (run_.replay) task.replace = [&](Value v, std::span<T> rows) { give(v, rows); };
     for (int count : calls) {
       if (count <= 0) continue;
       count_ = count;
@@ -102,7 +109,6 @@ class Runs {
     if (!needs_.given[size_t(v)]) return false;
     const std::vector<double>& all = run_.given.at(p_.nodes[size_t(v)].name);
     const size_t size = size_t(p_.shape(v).size());
-    PLUMB_CHECK(all.size() == run_.tokens.size() * size);
     std::copy_n(all.begin() + int64_t(size_t(first_) * size), rows.size(), rows.begin());
     return true;
   }

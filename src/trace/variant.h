@@ -62,9 +62,11 @@ struct VariantRun {
   std::vector<int> calls = {};           // how many of them in each call; empty: all in one
   std::vector<std::string> values = {};  // asked for; also blk.L.attn.kq and blk.L.attn.probs
   bool f64 = true;
-  Arithmetic profile = {};                                // where the Variant does not say otherwise
-  std::map<std::string, std::vector<double>> given = {};  // rows of all tokens, taken instead of computed
-  bool last_logits_only = false;                          // rows of the logits before a call's last are zero
+  Arithmetic profile = {};  // where the Variant does not say otherwise
+  std::map<std::string, std::vector<double>> given =
+      {};               // rows of all tokens, taken instead of computed where they fit
+  bool replay = false;  // values that are asked for and given are computed from given ones, then replaced
+  bool last_logits_only = false;  // rows of the logits before a call's last are zero
   DecodedWeights* decoded = nullptr;
   std::atomic<bool>* cancel = nullptr;  // asked between nodes; then Error "run.cancelled"
 };

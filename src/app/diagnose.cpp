@@ -1,0 +1,67 @@
+// plumb diagnose: which known bug makes a foreign engine print what it printed.
+#include "trace/diagnose.h"
+
+#include "app/command.h"
+#include "app/diagnose_report.h"
+#include "app/evidence.h"
+#include "app/exit_codes.h"
+#include "app/flags.h"
+#include "app/progress.h"
+#include "app/terminal_report.h"
+#include "base/error.h"
+#include "trace/labels.h"
+
+namespace plumb {
+namespace {
+
+struct Options {
+  ModelFlags model;
+  std::vector<std::string> theirs;
+  std::string rules;
+  int max_faults = 3;
+  bool json = false;
+};
+
+void examine(const Options& o) {
+  catch_interrupt();
+  ProgressBar bar;
+  std::vector<trace::Trace> traces;
+  for (const std::string& path : o.theirs) traces.push_back(open_evidence(path, o.rules));
+  const Model model(o.model.path(), o.model.options(bar.callback()));
+  trace::DiagnoseRequest request{.theirs = {},
+                                 .model = model,
+                                 .cache = cache_folder("floors"),
+                                 .max_faults = o.max_faults,
+                                 .cancel = &interrupt_flag(),
+                                 .progress = bar.callback()};
+  for (trace::Trace& t : traces) {
+    trace::settle_labels(t.unnamed_records(), model.program().arch);
+    request.theirs.push_back(&t);
+  }
+  const trace::Diagnosis d = trace::diagnose(request);
+  bar.erase();
+  if (o.json) {
+    print_out(dump(diagnosis_json(d), {.indent = 1, .ascii = true}) + "\n");
+  } else {
+    print_report(diagnosis_text(d), 13);
+  }
+  flush_out();
+  static constexpr int kStatus[] = {0, 1, 2, 2, kExitEvidence};
+  if (const int status = kStatus[int(d.verdict)]; status != 0) throw ExitStatus{status};
+}
+
+}  // namespace
+
+void add_diagnose(CLI::App& root) {
+  CLI::App* c = root.add_subcommand("diagnose", "Name the bug that makes an engine print these numbers");
+  auto o = std::make_shared<Options>();
+  c->add_option("EVIDENCE", o->theirs, "Traces, evidence files or logs of one engine")->required();
+  flag(c, "-m,--model", o->model.model, "The GGUF file that it ran")->required();
+  flag(c, "-t,--threads", o->model.threads, "Threads; default: one per core")->check(CLI::Range(0, 1024));
+  flag(c, "--rules", o->rules, "What the lines of a log mean; default: the one *.rules file beside it");
+  flag(c, "--max-faults", o->max_faults, "Faults that may act together")->check(CLI::Range(1, 3));
+  flag(c, "--json", o->json, "Everything as JSON");
+  c->callback([o] { examine(*o); });
+}
+
+}  // namespace plumb

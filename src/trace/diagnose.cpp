@@ -1,0 +1,226 @@
+#include "trace/diagnose.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "base/error.h"
+#include "trace/diff.h"
+#include "trace/local.h"
+#include "trace/search.h"
+#include "trace/verdict.h"
+
+namespace plumb::trace {
+namespace {
+
+constexpr double kPrune = 30;              // nats behind the best after which a hypothesis is not run deeper
+constexpr size_t kLeast = 12, kMost = 32;  // hypotheses that are; a third of these where a run is long
+constexpr size_t kBases = 20;              // hypotheses that are tried with another fault
+
+class Search {
+ public:
+  Search(const DiagnoseRequest& request, Simulator& simulator)
+      : request_(request), s_(simulator), depths_(depths_of(s_.evidence(), s_.program().n_layer)) {}
+
+  // What is known so far stays known when it throws.
+  std::vector<Hypothesis> found;
+
+  void singles() {
+    std::vector<FaultSet> sets = single_faults(s_.model(), most_calls());
+    if (s_.evidence().has_ids()) sets = glance(sets);
+    for (size_t i = 0; i < depths_.size(); ++i) {
+      std::vector<Hypothesis> list = run_all(sets, depths_[i], i == 0 ? "known faults" : "the likeliest");
+      if (i == 0) fit(list, depths_[0]);
+      if (i == 0 && depths_.size() > 1) shallow_ = list;
+      sets = survivors(list, depths_[i]);
+      if (depths_[i] == depths_.back()) found = std::move(list);
+    }
+    found.push_back(s_.healthy(depths_.back()));
+    sort(found);
+  }
+
+  // Sets of one fault more than those at hand, where the best leaves something unexplained.
+  void larger_sets() {
+    const bool early = !shallow_.empty() && !s_.doubtful(best_of(shallow_)).empty();
+    std::vector<Hypothesis> bases = early ? shallow_ : found;
+    if (bases.size() > kBases) bases.resize(kBases);
+    size_t first = early ? 0 : depths_.size() - 1;
+    std::vector<Hypothesis> list = extend(s_, bases, depths_[first], request_.progress);
+    fit(list, depths_[first]);
+    shallow_ = early ? list : shallow_;
+    while (++first < depths_.size())
+      list = run_all(survivors(list, depths_[first - 1]), depths_[first], "sets");
+    found.insert(found.end(), list.begin(), list.end());
+    sort(found);
+  }
+
+ private:
+  static void sort(std::vector<Hypothesis>& list) {
+    std::stable_sort(list.begin(), list.end(),
+                     [](const Hypothesis& a, const Hypothesis& b) { return score(a) > score(b); });
+  }
+  static const Hypothesis& best_of(const std::vector<Hypothesis>& list) {
+    return *std::max_element(list.begin(), list.end(),
+                             [](const Hypothesis& a, const Hypothesis& b) { return score(a) < score(b); });
+  }
+
+  int most_calls() const {
+    size_t most = 1;
+    for (const ForeignRun& run : s_.evidence().runs) most = std::max(most, run.calls.size());
+    return int(most);
+  }
+
+  std::vector<Hypothesis> run_all(const std::vector<FaultSet>& sets, int depth, const char* what) {
+    std::vector<Hypothesis> list;
+    for (size_t i = 0; i < sets.size(); ++i) {
+      if (std::optional<Hypothesis> h = s_.run(sets[i], depth)) list.push_back(std::move(*h));
+      if (request_.progress) request_.progress(what, double(i + 1) / double(sets.size()));
+    }
+    return list;
+  }
+
+  std::vector<FaultSet> glance(const std::vector<FaultSet>& sets) {
+    std::vector<Hypothesis> list;
+    for (size_t i = 0; i < sets.size(); ++i) {
+      if (std::optional<Hypothesis> h = s_.glance(sets[i])) list.push_back(std::move(*h));
+      if (request_.progress) request_.progress("first ids", double(i + 1) / double(sets.size()));
+    }
+    return survivors(list, depths_[0]);
+  }
+
+  // Adds each parametric fault with the parameter that fits best, where it shows at this depth.
+  void fit(std::vector<Hypothesis>& list, int depth) {
+    std::map<const Fault*, const Hypothesis*> best;
+    for (const Hypothesis& h : list) {
+      if (h.faults.empty() || !h.faults.back().fault->parameter.name || h.expected.like_health) continue;
+      const Hypothesis*& b = best[h.faults.back().fault];
+      if (!b || h.log_likelihood > b->log_likelihood) b = &h;
+    }
+    std::vector<FaultSet> sets;
+    double most = -INFINITY;
+    for (const Hypothesis& h : list) most = std::max(most, h.log_likelihood);
+    for (const auto& [fault, h] : best) {
+      if (h->faults.size() < 2 || h->log_likelihood > most - kPrune) sets.push_back(h->faults);
+    }
+    for (const FaultSet& set : sets) {
+      const std::optional<FaultSet> fitted = fit_parameter(s_, set, depth);
+      if (!fitted) continue;
+      if (std::optional<Hypothesis> h = s_.run(*fitted, depth)) list.push_back(std::move(*h));
+    }
+  }
+
+  // Those to run deeper. All that say the same as health stay together with it.
+  std::vector<FaultSet> survivors(std::vector<Hypothesis>& list, int depth) const {
+    sort(list);
+    const double health = s_.healthy(depth).log_likelihood;
+    const double best = list.empty() ? health : std::max(health, score(list[0]));
+    std::vector<FaultSet> sets;
+    const bool healthy = health > best - kPrune / 3;
+    const size_t most = depth == depths_[0] ? kMost : kMost / 3,
+                 least = depth == depths_[0] ? kLeast : kLeast / 2;
+    for (const Hypothesis& h : list) {
+      const bool near = score(h) > best - kPrune;
+      const bool undecided = healthy && h.expected.like_health;
+      if ((near && (sets.size() < most || undecided)) || sets.size() < least) sets.push_back(h.faults);
+    }
+    return sets;
+  }
+
+  const DiagnoseRequest& request_;
+  Simulator& s_;
+  std::vector<int> depths_;
+  std::vector<Hypothesis> shallow_;
+};
+
+bool is_full(const Trace& t) {
+  return !t.header().tokens.empty() &&
+         std::any_of(t.records().begin(), t.records().end(), [](const Record& r) { return r.full(); });
+}
+
+// From the operations that a diff marked: true if that settles it.
+bool from_operations(const LocalRequest& local, Diagnosis& d) {
+  const LocalDiagnosis found = diagnose_locally(local);
+  d.tried += found.tried;
+  if (found.candidates.empty()) return false;
+  if (!found.left.empty()) {
+    d.suspect = found.left.front();
+    return false;
+  }
+  d.candidates = found.candidates, d.numbers = found.numbers;
+  d.agreeing = int64_t(found.numbers.size());
+  double sum = 0;
+  for (const Candidate& c : d.candidates) sum += std::exp(c.log_likelihood - d.candidates[0].log_likelihood);
+  d.p_outside = 0.02;
+  for (Candidate& c : d.candidates)
+    c.p = (1 - d.p_outside) * std::exp(c.log_likelihood - d.candidates[0].log_likelihood) / sum;
+  d.verdict = d.candidates[0].control ? Diagnosis::Verdict::consistent : Diagnosis::Verdict::named;
+  return true;
+}
+
+// Full traces are compared operation by operation: true if that settles it. Else what is known of how they
+// represent values, and of the first that is beyond rounding.
+bool settle_full(const DiagnoseRequest& request, Represented& represented, Diagnosis& d) {
+  for (const Trace* theirs : request.theirs) {
+    if (!is_full(*theirs)) continue;
+    const Diff diff = trace::diff({.theirs = *theirs, .model = &request.model, .cache = request.cache});
+    for (const Difference& v : diff.values) {
+      if (!v.gauge.empty()) represented[v.value] = v.gauge;
+    }
+    if (diff.first >= 0 && d.first.empty()) d.first = diff.values[size_t(diff.first)].value;
+    if (!diff.lit.empty() && from_operations({request, *theirs, diff}, d)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string describe(const FaultSet& faults) {
+  std::string text;
+  for (const ChosenFault& c : faults) {
+    text += (text.empty() ? "" : " and ") + full_name(*c.fault);
+    if (c.fault->parameter.name) text += fmt::format(" ({} {:.4g})", c.fault->parameter.name, c.parameter);
+  }
+  return text.empty() ? "no fault" : text;
+}
+
+Diagnosis diagnose(const DiagnoseRequest& request) {
+  const auto start = std::chrono::steady_clock::now();
+  Diagnosis d;
+  Evidence evidence;
+  Represented represented;
+  const auto seconds = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  if (settle_full(request, represented, d)) {
+    d.seconds = seconds();
+    return d;
+  }
+  for (const Trace* t : request.theirs) observe(*t, request.model.program(), represented, evidence);
+  if (evidence.numbers() == 0 && !evidence.has_ids()) {
+    d.reason = "no number or generated id that says anything about this model's values";
+    return d;
+  }
+  complete(request.model.program(), evidence);
+  Simulator simulator(request, evidence);
+  Search search(request, simulator);
+  try {
+    search.singles();
+    for (int size = 2; size <= request.max_faults; ++size) {
+      if (is_explained(simulator, search.found)) break;
+      search.larger_sets();
+    }
+  } catch (const Error& e) {
+    if (e.code() != "run.cancelled" || search.found.empty()) throw;
+    request.cancel->store(false);  // the verdict needs a few runs more
+    d.complete = false;
+  }
+  judge(simulator, search.found, d);
+  simulator.save();
+  d.tried += simulator.tried();
+  d.seconds = seconds();
+  return d;
+}
+
+}  // namespace plumb::trace

@@ -1,0 +1,201 @@
+#include "trace/search.h"
+
+#include <algorithm>
+#include <climits>
+#include <cmath>
+#include <set>
+#include <sstream>
+
+#include "base/error.h"
+
+namespace plumb::trace {
+namespace {
+
+constexpr size_t kFirstGroups = 4;  // evidence that the first, shallowest pass should see
+constexpr size_t kBases = 14, kKept = 20;
+
+std::vector<double> grid_of(const Parameter& p) {
+  std::set<double> values(p.grid.begin(), p.grid.end());
+  values.insert(p.usual);
+  const bool logarithmic = p.low > 0;
+  for (int i = 0; i <= 8 && logarithmic; ++i) values.insert(float(p.low * std::pow(p.high / p.low, i / 8.0)));
+  return {values.begin(), values.end()};
+}
+
+FaultSet with(FaultSet faults, double parameter) {
+  faults.back().parameter = parameter;
+  return faults;
+}
+
+// Where in a layer, or before and behind all of them, a fault first shows: positions in the Program's order
+// of blk.0's values.
+struct Order {
+  const Program& p;
+  int operator()(std::string_view kind) const {
+    if (kind.starts_with("attn.")) kind = "attn";
+    const Value inside = p.find("blk.0." + std::string(kind));
+    return inside >= 0 ? inside : p.find(kind);
+  }
+};
+
+// Whether the fault may be what first shows between two kinds of values; one that depends on weights' formats
+// always may.
+bool may_show(const Fault& f, const Order& order, int after, int upto) {
+  std::istringstream words(f.first);
+  for (std::string word; words >> word;) {
+    if (word == "@weights") return true;
+    const int at = order(word);
+    if (at > after && at <= upto) return true;
+  }
+  return false;
+}
+
+struct Gap {
+  size_t group;     // the first that is unexplained
+  int after, upto;  // the operations that may be wrong: behind the last value that is explained
+};
+
+std::optional<Gap> gap_of(Simulator& s, const Hypothesis& h) {
+  const std::vector<size_t> bad = s.doubtful(h);
+  if (bad.empty()) return std::nullopt;
+  const std::vector<Observed>& groups = s.evidence().groups;
+  const Order order{s.program()};
+  Gap gap{bad[0], -1, order(kind_of(groups[bad[0]].value))};
+  for (size_t g = 0; g < bad[0]; ++g) {
+    if (groups[g].numbers.empty() || !h.expected.exact[g].computed) continue;
+    if (groups[g].layer == groups[bad[0]].layer) gap.after = order(kind_of(groups[g].value));
+  }
+  if (gap.after >= gap.upto) gap.after = -1;
+  return gap;
+}
+
+// Not one of the points between, which fit_parameter() looks at.
+bool of_the_wild(const ChosenFault& c) {
+  const std::vector<double>& grid = c.fault->parameter.grid;
+  return c.parameter == c.fault->parameter.usual ||
+         std::find(grid.begin(), grid.end(), c.parameter) != grid.end();
+}
+
+bool has_tokenizer(const Model& model) {
+  try {
+    return model.tokenizer().size() > 0;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+bool contains(const FaultSet& set, const Fault* f) {
+  return std::any_of(set.begin(), set.end(), [&](const ChosenFault& c) { return c.fault == f; });
+}
+
+}  // namespace
+
+std::vector<int> depths_of(const Evidence& evidence, int n_layer) {
+  std::vector<int> layers;
+  for (const Observed& o : evidence.groups) {
+    if (!o.numbers.empty())
+      layers.push_back(o.layer >= 0 ? o.layer : o.value.starts_with("token") ? 0 : n_layer);
+  }
+  std::sort(layers.begin(), layers.end());
+  if (layers.empty()) return {n_layer};
+  const int first = layers[std::min(kFirstGroups, layers.size()) - 1];
+  std::vector<int> depths = {first};
+  for (const int next : {std::max(first * 4, n_layer / 4), n_layer}) {
+    if (next > depths.back()) depths.push_back(next);
+  }
+  return depths;
+}
+
+std::vector<FaultSet> single_faults(const Model& model, int calls) {
+  std::vector<FaultSet> all;
+  const bool tokenizes = has_tokenizer(model);
+  for (const Fault& f : catalogue()) {
+    const bool text = f.id[0] == 'K' && tokenizes;
+    if ((f.first.empty() && !text) || f.step >= calls || !applies(f, model)) continue;
+    if (!f.parameter.name) {
+      all.push_back({{&f, 0}});
+      continue;
+    }
+    for (const double value : grid_of(f.parameter)) all.push_back({{&f, value}});
+  }
+  return all;
+}
+
+std::optional<FaultSet> fit_parameter(Simulator& s, const FaultSet& faults, int depth) {
+  const Parameter& p = faults.back().fault->parameter;
+  if (!p.name || !(p.low > 0)) return std::nullopt;
+  const auto distance = [&](double parameter) {
+    const std::optional<Prediction> x = s.exact(with(faults, parameter), depth);
+    return x ? s.distance(*x, x->size()) : INFINITY;
+  };
+  // Golden section on the logarithm, between the neighbours of the best of the grid.
+  const std::vector<double> grid = grid_of(p);
+  size_t best = 0;
+  std::vector<double> at;
+  for (const double value : grid) at.push_back(distance(value));
+  for (size_t i = 1; i < at.size(); ++i) best = at[i] < at[best] ? i : best;
+  double low = std::log(grid[best > 0 ? best - 1 : 0]),
+         high = std::log(grid[std::min(best + 1, grid.size() - 1)]);
+  const double golden = (std::sqrt(5) - 1) / 2;
+  double a = high - golden * (high - low), b = low + golden * (high - low);
+  double fa = distance(std::exp(a)), fb = distance(std::exp(b));
+  for (int i = 0; i < 22; ++i) {
+    if (fa < fb) {
+      high = b, b = a, fb = fa, a = high - golden * (high - low), fa = distance(std::exp(a));
+    } else {
+      low = a, a = b, fa = fb, b = low + golden * (high - low), fb = distance(std::exp(b));
+    }
+  }
+  const double found = std::exp(fa < fb ? a : b);
+  return with(faults, std::min(fa, fb) < at[best] ? found : grid[best]);
+}
+
+std::vector<Hypothesis> extend(Simulator& s, const std::vector<Hypothesis>& bases, int depth,
+                               const Progress& progress) {
+  struct Base {
+    const Hypothesis* h;
+    Gap gap;
+  };
+  std::vector<Base> chosen;
+  for (const Hypothesis& h : bases) {
+    // Lost precision moves everything a little: with it anything could be explained.
+    if (h.control() || (!h.faults.empty() && h.faults[0].fault->id[0] == 'M')) continue;
+    if (const std::optional<Gap> gap = gap_of(s, h)) chosen.push_back({&h, *gap});
+  }
+  // Those that explain most of the beginning.
+  std::stable_sort(chosen.begin(), chosen.end(), [](const Base& a, const Base& b) {
+    return std::pair(-int64_t(a.gap.group), -a.h->log_likelihood) <
+           std::pair(-int64_t(b.gap.group), -b.h->log_likelihood);
+  });
+  if (chosen.size() > kBases) chosen.resize(kBases);
+  struct Try {
+    FaultSet faults;
+    double distance;
+  };
+  std::vector<Try> tries;
+  const Order order{s.program()};
+  const std::vector<FaultSet> singles = single_faults(s.model(), INT_MAX);
+  for (size_t i = 0; i < chosen.size(); ++i) {
+    for (const FaultSet& more : singles) {
+      const Fault& f = *more[0].fault;
+      if (f.parameter.name && !of_the_wild(more[0])) continue;
+      if (f.control || f.id[0] == 'M' || contains(chosen[i].h->faults, &f)) continue;
+      if (!may_show(f, order, chosen[i].gap.after, chosen[i].gap.upto)) continue;
+      FaultSet set = chosen[i].h->faults;
+      set.push_back(more[0]);
+      if (const std::optional<Prediction> x = s.exact(set, depth))
+        tries.push_back({set, s.distance(*x, x->size())});
+    }
+    if (progress) progress("pairs", double(i + 1) / double(chosen.size()));
+  }
+  std::stable_sort(tries.begin(), tries.end(),
+                   [](const Try& a, const Try& b) { return a.distance < b.distance; });
+  if (tries.size() > kKept) tries.resize(kKept);
+  std::vector<Hypothesis> out;
+  for (const Try& t : tries) {
+    if (std::optional<Hypothesis> h = s.run(t.faults, depth)) out.push_back(std::move(*h));
+  }
+  return out;
+}
+
+}  // namespace plumb::trace

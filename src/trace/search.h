@@ -1,0 +1,80 @@
+// The search of diagnose(): hypotheses, run as deep as they are worth, and sets of them.
+#pragma once
+
+#include "trace/diagnose.h"
+#include "trace/likelihood.h"
+#include "trace/prediction_cache.h"
+
+namespace plumb::trace {
+
+struct Hypothesis {
+  FaultSet faults;
+  Expected expected;
+  int depth = 0;
+  double log_likelihood = 0;
+  bool control() const { return !faults.empty() && faults[0].fault->control; }
+};
+
+/// Runs hypotheses against one body of evidence.
+class Simulator {
+ public:
+  Simulator(const DiagnoseRequest& request, const Evidence& evidence);
+
+  /// None where the model cannot have the faults together.
+  std::optional<Hypothesis> run(const FaultSet& faults, int depth);
+  /// In f32 alone.
+  std::optional<Prediction> exact(const FaultSet& faults, int depth, Arithmetic profile = {},
+                                  int64_t ids = INT64_MAX);
+  /// A first look, where ids were generated: in f32, with the rounding of health, on the first few of them.
+  std::optional<Hypothesis> glance(const FaultSet& faults);
+  /// No fault, with the groups up to that layer.
+  Hypothesis healthy(int depth) const;
+
+  const Evidence& evidence() const { return evidence_; }
+  const Numbers& numbers() const { return numbers_; }
+  const Expected& health() const { return health_.expected; }
+  const Program& program() const { return model_.program(); }
+  const Model& model() const { return model_; }
+  int64_t tried() const { return tried_; }
+  void save() const { cache_.save(); }
+
+  /// Groups, in order, that the hypothesis does not explain even though its own rounding, in other
+  /// arithmetics as well, is allowed for.
+  std::vector<size_t> unexplained(const Hypothesis& h);
+
+  /// Those, or where there is none the groups that lie outside its own rounding at all.
+  std::vector<size_t> doubtful(const Hypothesis& h);
+
+  /// What the hypothesis would score on its own numbers in other arithmetics, less what chance may take:
+  /// below that something else is at work.
+  double least_likelihood(const Hypothesis& h);
+
+  /// Of a prediction in f32: small where it is near the numbers, whatever its rounding.
+  double distance(const Prediction& p, size_t groups) const;
+
+ private:
+  const Model& model_;
+  const Evidence& evidence_;
+  Numbers numbers_;
+  DecodedWeights decoded_;
+  PredictionCache cache_;
+  std::atomic<bool>* cancel_;
+  Hypothesis health_;
+  int64_t tried_ = 0;
+};
+
+/// Layers up to which hypotheses are run, one after the other, each for those that the last one left.
+std::vector<int> depths_of(const Evidence& evidence, int n_layer);
+
+/// All single faults that the model can have and that show within so many calls, with the parameters of their
+/// grids.
+std::vector<FaultSet> single_faults(const Model& model, int calls);
+
+/// The parameter of the last fault of the set that brings the predictions nearest to the numbers.
+std::optional<FaultSet> fit_parameter(Simulator& simulator, const FaultSet& faults, int depth);
+
+/// Sets with one fault more, for the places that the bases leave unexplained.
+std::vector<Hypothesis> extend(Simulator& simulator, const std::vector<Hypothesis>& bases, int depth,
+                               const Progress& progress);
+
+}  // namespace plumb::trace

@@ -1,0 +1,158 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "trace/search.h"
+
+namespace plumb::trace {
+namespace {
+
+constexpr int64_t kDecodedBytes = int64_t(3) << 30;
+constexpr Arithmetic kEightBits = {.inputs = Rounded::q8, .cache = Rounded::f16};
+constexpr Arithmetic kHalf = {.values = Rounded::bf16, .inputs = Rounded::bf16, .cache = Rounded::bf16};
+
+void mask(Prediction& p, const Evidence& evidence, int depth, int n_layer) {
+  for (size_t g = 0; g < p.size(); ++g)
+    p[g].computed = p[g].computed && within(evidence.groups[g], depth, n_layer);
+}
+
+bool has_elements(const Observed& o) {
+  return std::any_of(o.what.begin(), o.what.end(),
+                     [](const Quantity& q) { return q.kind == Quantity::Kind::element; });
+}
+
+}  // namespace
+
+Simulator::Simulator(const DiagnoseRequest& request, const Evidence& evidence)
+    : model_(request.model),
+      evidence_(evidence),
+      numbers_(numbers_of(evidence)),
+      decoded_(kDecodedBytes),
+      cache_(request.cache, request.model.file().path(), evidence),
+      cancel_(request.cancel) {
+  const int all = program().n_layer;
+  health_.depth = all;
+  health_.expected = expect(evidence_, *exact({}, all), *exact({}, all, kEightBits), nullptr);
+  health_.log_likelihood = log_likelihood(evidence_, numbers_, health_.expected, health_.expected);
+}
+
+std::optional<Prediction> Simulator::exact(const FaultSet& faults, int depth, Arithmetic profile,
+                                           int64_t ids) {
+  std::string key =
+      fmt::format("{} {}{}{} {}", depth, int(profile.values), int(profile.inputs), int(profile.cache), ids);
+  for (const ChosenFault& c : faults) key += fmt::format(",{}={}", c.fault->id, c.parameter);
+  if (const Prediction* known = cache_.find(key)) return *known;
+  try {
+    const Variant variant = vary(model_, faults);
+    Prediction p = predict({.variant = variant,
+                            .evidence = evidence_,
+                            .model = model_,
+                            .depth = depth,
+                            .ids = ids,
+                            .profile = profile,
+                            .decoded = &decoded_,
+                            .cancel = cancel_},
+                           model_.pool());
+    cache_.keep(key, p);
+    return p;
+  } catch (const Error& e) {
+    if (e.code() == "fault.applies") return std::nullopt;
+    throw;
+  }
+}
+
+std::optional<Hypothesis> Simulator::run(const FaultSet& faults, int depth) {
+  ++tried_;
+  std::optional<Prediction> a = exact(faults, depth);
+  if (!a) return std::nullopt;
+  std::optional<Prediction> b = exact(faults, depth, kEightBits);
+  Hypothesis h{faults, expect(evidence_, std::move(*a), std::move(*b), &health()), depth, 0};
+  h.log_likelihood = log_likelihood(evidence_, numbers_, h.expected, health());
+  return h;
+}
+
+std::optional<Hypothesis> Simulator::glance(const FaultSet& faults) {
+  constexpr int64_t kIds = 8;
+  constexpr double kRougher = 3;  // a scrambled network amplifies rounding more than a right one
+  std::optional<Prediction> x = exact(faults, program().n_layer, {}, kIds);
+  if (!x) return std::nullopt;
+  Hypothesis h{faults, {*x, *x, health().scale, false}, program().n_layer, 0};
+  for (std::vector<double>& scale : h.expected.scale) {
+    for (double& s : scale) s *= kRougher;
+  }
+  h.log_likelihood = log_likelihood(evidence_, numbers_, h.expected, health());
+  return h;
+}
+
+Hypothesis Simulator::healthy(int depth) const {
+  Hypothesis h = health_;
+  h.depth = depth;
+  mask(h.expected.exact, evidence_, depth, program().n_layer);
+  mask(h.expected.rounded, evidence_, depth, program().n_layer);
+  h.log_likelihood = log_likelihood(evidence_, numbers_, h.expected, health());
+  return h;
+}
+
+std::vector<size_t> Simulator::unexplained(const Hypothesis& h) {
+  const std::vector<double> theirs = misfits(evidence_, numbers_, h.expected, health());
+  std::vector<double> own(theirs.size());
+  const auto allow = [&](const Prediction& p) {
+    const std::vector<double> m = misfits(evidence_, numbers_of(evidence_, p), h.expected, health());
+    for (size_t g = 0; g < own.size(); ++g) own[g] = std::max(own[g], std::isfinite(m[g]) ? m[g] : 0);
+  };
+  allow(h.expected.rounded);
+  std::vector<size_t> out;
+  const auto list = [&] {
+    out.clear();
+    for (size_t g = 0; g < theirs.size(); ++g) {
+      if (theirs[g] > (has_elements(evidence_.groups[g]) ? 4 : 8) + 3 * own[g]) out.push_back(g);
+    }
+  };
+  list();
+  if (out.empty()) return out;
+  if (const std::optional<Prediction> half = exact(h.faults, h.depth, kHalf)) allow(*half);
+  list();
+  return out;
+}
+
+std::vector<size_t> Simulator::doubtful(const Hypothesis& h) {
+  constexpr double kVisible = 3;
+  std::vector<size_t> out = unexplained(h);
+  if (!out.empty()) return out;
+  const std::vector<double> far = misfits(evidence_, numbers_, h.expected, health());
+  for (size_t g = 0; g < far.size(); ++g) {
+    if (far[g] > kVisible) out.push_back(g);
+  }
+  return out;
+}
+
+double Simulator::least_likelihood(const Hypothesis& h) {
+  double count = 0;
+  for (const Observed& o : evidence_.groups) count += o.weight * double(o.numbers.size());
+  const double a = log_likelihood(evidence_, numbers_of(evidence_, h.expected.rounded), h.expected, health(),
+                                  {.ids = false, .exact_only = true});
+  const std::optional<Prediction> half = exact(h.faults, h.depth, kHalf);
+  const double b =
+      half ? log_likelihood(evidence_, numbers_of(evidence_, *half), h.expected, health(), {.ids = false})
+           : a;
+  return std::min(a, b) - std::abs(a - b) - 3 * std::sqrt(count);
+}
+
+double Simulator::distance(const Prediction& p, size_t groups) const {
+  double sum = 0;
+  for (size_t g = 0; g < std::min(groups, p.size()); ++g) {
+    if (!p[g].computed || numbers_[g].empty()) continue;
+    double part = 0;
+    for (size_t i = 0; i < numbers_[g].size(); ++i) {
+      const double unit = std::max({std::abs(numbers_[g][i].value), health().exact[g].size, 1e-30});
+      const double d = std::abs(numbers_[g][i].value - p[g].x[i]) / unit;
+      part += std::isfinite(d) ? std::log(d + 1e-5) : 3;
+    }
+    sum += evidence_.groups[g].weight * part;
+  }
+  return sum;
+}
+
+}  // namespace plumb::trace

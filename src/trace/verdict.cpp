@@ -1,0 +1,166 @@
+#include "trace/verdict.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace plumb::trace {
+namespace {
+
+constexpr double kPerFault = 5.5;      // nats that each further fault has to earn
+constexpr double kSame = 2;            // nats: what cannot be told apart
+constexpr double kIdsMargin = 6;       // nats that generated ids must say more for a fault than for none
+constexpr double kVisible = 3;         // effects below so many deviations are nobody's finding
+constexpr size_t kCandidates = 10;     // that are told
+constexpr size_t kCompared = 40;       // hypotheses that are put into classes
+constexpr double kHealthPrior = -3.0;  // log probabilities, of 1 for all faults together
+constexpr double kOutside = 0.05;
+constexpr double kClear = 10;  // nats by which a named fault beats one outside the catalogue
+
+// What no fault may lose against the best fault on healthy numbers in other arithmetics: their rounding is
+// correlated, and chance finds some fault to match it.
+double margin_of(Simulator& s, const std::vector<Hypothesis>& found) {
+  constexpr Arithmetic kProfiles[] = {
+      {.values = Rounded::bf16, .inputs = Rounded::bf16, .cache = Rounded::bf16},
+      {.values = Rounded::f16, .inputs = Rounded::f16, .cache = Rounded::f16},
+      {.inputs = Rounded::q8}};
+  const Hypothesis health = s.healthy(s.program().n_layer);
+  double most = 0;
+  for (const Arithmetic& profile : kProfiles) {
+    const std::optional<Prediction> x = s.exact({}, health.depth, profile);
+    if (!x) continue;
+    const Numbers numbers = numbers_of(s.evidence(), *x);
+    const double own = log_likelihood(s.evidence(), numbers, health.expected, s.health(), {.ids = false});
+    for (size_t i = 0; i < std::min(found.size(), kCompared); ++i) {
+      if (found[i].control()) continue;
+      most = std::max(
+          most, log_likelihood(s.evidence(), numbers, found[i].expected, s.health(), {.ids = false}) - own);
+    }
+  }
+  return (s.evidence().has_ids() ? kIdsMargin : kSame) + 3 * most;
+}
+
+// Nats that b loses against a on what a predicts.
+double loss(Simulator& s, const Hypothesis& a, const Hypothesis& b) {
+  const Numbers numbers = numbers_of(s.evidence(), a.expected.exact);
+  return log_likelihood(s.evidence(), numbers, a.expected, s.health(), {.ids = false}) -
+         log_likelihood(s.evidence(), numbers, b.expected, s.health(), {.ids = false});
+}
+
+// Where there are ids, what they say of the two must be the same; it is known of these ids alone.
+bool same(Simulator& s, const Hypothesis& a, const Hypothesis& b) {
+  const double apart = std::abs(a.log_likelihood - b.log_likelihood);
+  return apart < (s.evidence().has_ids() ? kSame : 10 * kSame) && loss(s, a, b) < kSame &&
+         loss(s, b, a) < kSame;
+}
+
+void list_candidates(Simulator& s, const std::vector<Hypothesis>& found, Diagnosis& d) {
+  std::vector<const Hypothesis*> heads;
+  for (size_t i = 0; i < std::min(found.size(), kCompared); ++i) {
+    const Hypothesis& h = found[i];
+    const auto like =
+        std::find_if(heads.begin(), heads.end(), [&](const Hypothesis* o) { return same(s, *o, h); });
+    if (like != heads.end()) {
+      d.candidates[size_t(like - heads.begin())].same.push_back(h.faults);
+    } else if (heads.size() < kCandidates) {
+      heads.push_back(&h);
+      d.candidates.push_back({h.faults, h.log_likelihood, 0, {}, h.control()});
+    }
+  }
+}
+
+// Weighs the candidates against each other and against a fault that the catalogue lacks.
+void set_probabilities(double outside, bool explained, Diagnosis& d) {
+  const auto weight = [](const Candidate& c) {
+    return c.log_likelihood + (c.faults.empty() ? kHealthPrior : -kPerFault * double(c.faults.size()));
+  };
+  outside += std::log(kOutside) - kPerFault;
+  double most = outside;
+  for (const Candidate& c : d.candidates) most = std::max(most, weight(c));
+  double sum = std::exp(outside - most);
+  for (const Candidate& c : d.candidates) sum += std::exp(weight(c) - most);
+  d.p_outside = std::max(std::exp(outside - most) / sum, explained ? .02 : .9);
+  const double rest = sum - std::exp(outside - most);
+  for (Candidate& c : d.candidates)
+    c.p = rest > 0 ? (1 - d.p_outside) * std::exp(weight(c) - most) / rest : 0;
+}
+
+const char* name(Quantity::Kind kind) {
+  static constexpr const char* kNames[] = {"element", "rms", "mean", "min", "max"};
+  return kNames[int(kind)];
+}
+
+void list_numbers(Simulator& s, const Hypothesis& best, Diagnosis& d) {
+  const std::vector<Observed>& groups = s.evidence().groups;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    if (!best.expected.exact[g].computed) continue;
+    for (size_t i = 0; i < groups[g].numbers.size(); ++i) {
+      const Number& n = groups[g].numbers[i];
+      const double x = best.expected.exact[g].x[i], room = 4 * best.expected.scale[g][i] + 2 * n.unit;
+      const bool agrees = std::isfinite(n.value) ? std::abs(n.value - x) <= room : !std::isfinite(x);
+      std::string what = name(groups[g].what[i].kind);
+      if (groups[g].what[i].kind == Quantity::Kind::element)
+        what += fmt::format(" {}", groups[g].what[i].index);
+      d.numbers.push_back({groups[g].value, std::move(what), n.value, x, s.health().exact[g].x[i], agrees});
+      d.agreeing += agrees ? 1 : 0;
+    }
+  }
+}
+
+void put_first(std::vector<Hypothesis>& found, bool (*is)(const Hypothesis&)) {
+  const auto at = std::find_if(found.begin(), found.end(), is);
+  if (at != found.end()) std::rotate(found.begin(), at, at + 1);
+}
+
+// Logits or generated ids alone.
+bool is_weak(const Evidence& e) {
+  return std::all_of(e.groups.begin(), e.groups.end(),
+                     [](const Observed& o) { return o.numbers.empty() || o.value == "logits"; });
+}
+
+bool is_health(const Hypothesis& h) { return h.faults.empty(); }
+
+}  // namespace
+
+double score(const Hypothesis& h) {
+  return h.log_likelihood - kPerFault * double(h.faults.empty() ? 0 : h.faults.size() - 1);
+}
+
+bool is_explained(Simulator& s, const std::vector<Hypothesis>& found) {
+  if (found.empty()) return true;
+  const double outside = outside_likelihood(s.evidence(), s.numbers(), s.health());
+  const double clear = found[0].faults.empty() ? 0 : is_weak(s.evidence()) ? kClear / 3 : kClear;
+  const double numbers =
+      log_likelihood(s.evidence(), s.numbers(), found[0].expected, s.health(), {.ids = false});
+  return score(found[0]) > outside + clear && numbers > s.least_likelihood(found[0]) &&
+         s.unexplained(found[0]).empty();
+}
+
+void judge(Simulator& s, std::vector<Hypothesis>& found, Diagnosis& d) {
+  const Hypothesis health = s.healthy(s.program().n_layer);
+  const bool near = health.log_likelihood > found[0].log_likelihood - margin_of(s, found);
+  const bool invisible = !found[0].faults.empty() && !s.evidence().has_ids() &&
+                         effect(s.evidence(), s.numbers(), found[0].expected, s.health()) < kVisible;
+  if (near || invisible) {
+    const double best = found[0].log_likelihood;
+    put_first(found, is_health);
+    found[0].log_likelihood = std::max(found[0].log_likelihood, best);
+  }
+  list_candidates(s, found, d);
+  const bool explained = is_explained(s, found);
+  const std::vector<size_t> bad = s.unexplained(found[0]);
+  if (!bad.empty()) d.suspect = s.evidence().groups[bad[0]].value;
+  set_probabilities(outside_likelihood(s.evidence(), s.numbers(), s.health()), explained, d);
+  list_numbers(s, found[0], d);
+  d.weak = is_weak(s.evidence());
+  d.verdict = !explained                                  ? Diagnosis::Verdict::unknown
+              : is_health(found[0]) || found[0].control() ? Diagnosis::Verdict::consistent
+                                                          : Diagnosis::Verdict::named;
+  if (d.first.empty() && d.verdict != Diagnosis::Verdict::consistent) {
+    const std::vector<size_t> where = s.doubtful(health);
+    if (!where.empty()) d.first = s.evidence().groups[where[0]].value;
+  }
+}
+
+}  // namespace plumb::trace

@@ -1,0 +1,140 @@
+"""plumb diagnose against the NumPy oracle: planted faults are named from whatever the faulty run gives away, healthy runs are not."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "oracle"))
+import harness as h  # noqa: E402
+import numpy as np  # noqa: E402
+import trace_file  # noqa: E402
+from diff_test import model_path, printed_statistics  # noqa: E402
+from faults import FAULTS, Faulty  # noqa: E402
+
+MODEL = "llama-Q4_0"
+SHOWN = {  # planted: the ids that are right answers
+    "A1 all matrices read by columns": "A1 A1b", "D14 residual added twice": "D14e",
+    "F1 other pairs are rotated": "F1 F2 F2b", "F3 rope base 50 times larger": "F3",
+    "G3 scaled twice": "G3 G3b G2d F6", "G6 no causal mask": "G6", "I1 gate and up exchanged": "I1b"}
+
+
+def diagnose(*arguments):
+    """(exit status, the report as JSON) of plumb diagnose."""
+    r = subprocess.run([h.PLUMB, "diagnose", *map(str, arguments), "--json"], capture_output=True, timeout=600)
+    assert r.returncode in (0, 1, 2, 3), r.stderr.decode()
+    return r.returncode, json.loads(r.stdout)
+
+
+def named(d):
+    """The ids of the best class."""
+    return {i for faults in d["hypotheses"][0]["class"] for i in faults}
+
+
+class Diagnose(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.ids = h.small_prompt()
+        self.path = model_path(MODEL)
+
+    def values(self, *faults, arithmetic="q8"):
+        model = Faulty(self.path, [FAULTS[f].plant for f in faults], arithmetic)
+        return model, model.values(self.ids)
+
+    def evidence(self, records, tokens=None, **more):
+        out = self.folder / "evidence.json"
+        out.write_text(json.dumps({"plumb_trace": 1, "input": {"tokens": tokens or self.ids, **more}, "records": records}))
+        return out
+
+    def statistics(self, values):
+        return self.evidence([{"value": value, "tokens": [0, len(self.ids)], "stats": stats}
+                              for value, stats in printed_statistics(values).items() if len(values[value]) == len(self.ids)])
+
+    def ten_logits(self, values):
+        last = values["logits"][-1]
+        top = np.argsort(-last)[:10]
+        return self.evidence([{"value": "logits", "scope": "last", "samples": [[int(i), f"{last[i]:.4f}"] for i in top]}])
+
+    def test_healthy_runs_are_not_accused_from_any_evidence(self):
+        for arithmetic in ("f32", "q8", "bf16"):
+            model, values = self.values(arithmetic=arithmetic)
+            trace = trace_file.write(self.folder / arithmetic, self.ids, values, model.w.arch, model.heads())
+            for evidence in (trace, self.statistics(values), self.ten_logits(values)):
+                with self.subTest(arithmetic, evidence=evidence.name):
+                    status, d = diagnose(evidence, "-m", self.path)
+                    self.assertEqual((status, d["verdict"]), (0, "consistent"))
+
+    def test_a_planted_fault_is_named_from_a_trace_from_statistics_and_from_ten_logits(self):
+        missed = {"trace": [], "statistics": [], "logits": []}
+        for fault, answers in SHOWN.items():
+            model, values = self.values(fault)
+            trace = trace_file.write(self.folder / fault.split()[0], self.ids, values, model.w.arch, model.heads())
+            for level, evidence in (("trace", lambda: trace), ("statistics", lambda: self.statistics(values)),
+                                    ("logits", lambda: self.ten_logits(values))):
+                _, d = diagnose(evidence(), "-m", self.path)
+                if d["verdict"] != "named" or not named(d) & set(answers.split()):
+                    missed[level].append(f"{fault}: {d['verdict']} {d['hypotheses'][0]['class'][:3]}")
+        print(*(f"{level}: {len(SHOWN) - len(m)} of {len(SHOWN)} {m}" for level, m in missed.items()), sep="\n")
+        self.assertEqual(missed["trace"], [])
+        self.assertLessEqual(len(missed["statistics"]), 1)
+        self.assertLessEqual(len(missed["logits"]), 2)
+
+    def test_two_faults_in_a_trace_are_both_named(self):
+        model, values = self.values("F13 rotated the other way", "I1 gate and up exchanged")
+        trace = trace_file.write(self.folder / "two", self.ids, values, model.w.arch, model.heads())
+        status, d = diagnose(trace, "-m", self.path)
+        self.assertEqual((status, d["verdict"], sorted(d["hypotheses"][0]["faults"])), (1, "named", ["F13", "I1b"]))
+
+    def test_a_parameter_is_found_between_the_points_of_the_grid(self):
+        model = Faulty(self.path, [], "q8")
+        model.eps = 3.3e-3
+        _, d = diagnose(self.statistics(model.values(self.ids)), "-m", self.path)
+        best = d["hypotheses"][0]
+        self.assertEqual((d["verdict"], best["faults"]), ("named", ["D1"]))
+        self.assertAlmostEqual(best["parameters"][0], 3.3e-3, delta=2e-4)
+
+    def test_what_no_fault_explains_is_unknown_and_its_place_is_told(self):
+        _, values = self.values()
+        model = Faulty(self.path, [], "q8")
+        right = model.linear
+        model.linear = lambda name, x: right(name, x) * (1.3 if name == "blk.1.ffn_up" else 1)
+        status, d = diagnose(self.statistics(model.values(self.ids)), "-m", self.path)
+        self.assertEqual((status, d["verdict"]), (2, "unknown"))
+        self.assertIn(d["first"], ("blk.1.ffn_up", "blk.1.ffn_act"))
+
+    def test_a_line_from_another_prompt_is_no_confident_name(self):
+        _, values = self.values("F13 rotated the other way")
+        records = json.loads(self.statistics(values).read_text())["records"]
+        other = Faulty(self.path, [], "q8").values(list(reversed(self.ids)))
+        wrong = printed_statistics(other)
+        for r in records:
+            if r["value"] in ("blk.0.attn_norm", "blk.0.ffn_norm", "blk.1.ffn_gate"):
+                r["stats"] = {k: f"{2 * float(x):.6f}" for k, x in wrong[r["value"]].items()}
+        _, d = diagnose(self.evidence(records), "-m", self.path)
+        self.assertNotEqual(d["verdict"], "consistent")
+        self.assertTrue(d["verdict"] == "unknown" or d["hypotheses"][0]["faults"] == ["F13"], d["verdict"])
+
+    def test_generated_ids_alone_name_a_strong_fault_weakly(self):
+        model = Faulty(self.path, [FAULTS["I1 gate and up exchanged"].plant], "q8")
+        ids = list(self.ids)
+        for _ in range(16):
+            ids.append(int(np.argmax(model.values(ids)["logits"][-1])))
+        _, d = diagnose(self.evidence([], tokens=ids, prompt=len(self.ids)), "-m", self.path)
+        self.assertTrue(d["weak"])
+        self.assertTrue({"I1", "I1b"} & named(d))
+
+    def test_errors_name_their_place(self):
+        r = subprocess.run([h.PLUMB, "diagnose", self.evidence([], tokens=[1, 10**7]), "-m", self.path],
+                           capture_output=True, text=True)
+        self.assertEqual(r.returncode, 3)
+        self.assertIn("token", r.stderr)
+        status, d = diagnose(self.evidence([{"raw": "nothing of ours", "stats": {"rms": "1.0"}}]), "-m", self.path)
+        self.assertEqual((status, d["verdict"]), (3, "unusable"))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
