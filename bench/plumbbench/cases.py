@@ -27,7 +27,7 @@ ANSWERS = {
     "A5 only some matrices read by columns": ["A5b"], "D14 residual of attention missing": ["D14"],
     "D14 residual added twice": ["D14e"], "F12 rotation of k missing": ["F12b"], "I3 SiLU for GELU": ["I3b"],
     "I4 quick GELU": ["I4b"], "D10 weights of attn_norm and ffn_norm exchanged": ["D10"],
-    "G7 the next token is seen": ["G7b"],
+    "I1 gate and up exchanged": ["I1b"], "I1 activation on the wrong side": ["I1"],
 }
 NOT_IN_CATALOGUE = {
     "A11 layers 0 and 1 exchange their feed-forward weights", "A10 only the first half of a matrix decoded", "A14 one tensor is zero",
@@ -38,7 +38,7 @@ NOT_IN_CATALOGUE = {
 LEFT_OUT = {  # made better elsewhere, or with numbers that the catalogue's ranges do not hold
     "C5 absolute positions added", "D1 eps is 0.3", "D2 eps outside the root", "D4 LayerNorm", "D15 stream clipped",
     "F3 rope base 50 times larger", "F5 positions stretched by 2", "F6 magnitude of the rotation", "G8 window of 4 tokens",
-    "G11 soft-cap of scores", "I1 activation on the wrong side", "J4 logits scaled", "G7 the next token is seen",
+    "G11 soft-cap of scores", "J4 logits scaled", "G7 the next token is seen",
 }
 SINGLE = {n: f for n, f in FAULTS.items() if n not in NOT_IN_CATALOGUE | LEFT_OUT}
 SINGLE |= {f"{n}." if n in SINGLE else n: f for part in (MORE, INNER, BYTES, STEPS) for n, f in part.items()}
