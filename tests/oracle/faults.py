@@ -1,7 +1,7 @@
-"""Known bugs of inference engines, planted into the NumPy oracle.
+"""Known bugs of inference engines, planted into the NumPy oracle: those that every run of a prompt shows.
 
-A fault changes the model object before it runs. `kinds` are the operations that it makes wrong: what a replay of
-recorded inputs must mark, and nothing else. Ids are those of docs/faults.md.
+`kinds` are the operations that a fault makes wrong: what a replay of recorded inputs must mark, and nothing else. Ids are those
+of docs/faults.md where the catalogue has the fault; the benchmark's answers are in bench/plumbbench/answers.py.
 """
 
 import math
@@ -9,139 +9,11 @@ import math
 import numpy as np
 
 import numpy_model as nm
-from arithmetics import ARITHMETICS, int8_blocks
+from planting import (ALL, GEMMA, LLAMA, LINEARS, NORMS, Faulty, change_attend, change_glu, change_linear, change_norm,  # noqa: F401
+                      change_positions, change_rope, change_weight, general_attention, reread, table, tail)
 
 FAULTS = {}
-
-
-class Fault:
-    def __init__(self, name, plant, kinds, archs=(), needs=lambda model: True, layers=None):
-        self.name, self.plant, self.kinds, self.archs, self.needs = name, plant, set(kinds.split()), archs, needs
-        self.layers = layers  # of the operations that are wrong, where not all are
-
-    def fits(self, model):
-        return (not self.archs or model.w.arch in self.archs) and self.needs(model)
-
-
-def fault(name, kinds, archs=(), needs=lambda model: True, layers=None):
-    """Names the function that plants it."""
-    def keep(plant):
-        FAULTS[name] = Fault(name, plant, kinds, archs, needs, layers)
-        return plant
-    return keep
-
-
-class Faulty(nm.Model):
-    """A model with faults, in one of the arithmetics."""
-
-    def __init__(self, path, plants=(), arithmetic="f64"):
-        super().__init__(path)
-        self.arithmetic = ARITHMETICS[arithmetic]
-        if arithmetic == "q8":
-            right = self.linear
-            self.linear = lambda name, x: right(name, int8_blocks(x))
-        self.finish = {}  # name of a value -> function applied to it
-        for plant in plants:
-            plant(self)
-
-    def values(self, ids, calls=None):
-        """Every value of one sequence by name, cut into calls of those lengths."""
-        out, sequence, at = {}, nm.Sequence(self.n_layer), 0
-        for n in calls or [len(ids)]:
-            part = {}
-            self.forward([ids[at:at + n]], [sequence], values=Tap(self, part))
-            for name, value in part.items():
-                out.setdefault(name, []).append(value.reshape(len(value), -1))
-            at += n
-        return {name: np.concatenate(parts) for name, parts in out.items()}
-
-    def block(self, layer, x, sequences, spans, tap):
-        """As the model's, but what a tap rounds is what the next operation reads."""
-        self.layer = layer
-        return super().block(layer, x, sequences, spans, tap)
-
-    def forward(self, batch, sequences, last_only=False, values=None):
-        taps = values if values is not None else Tap(self, {})
-        return super().forward(batch, sequences, last_only, taps)
-
-    def heads(self):
-        kv = dict.fromkeys(("attn_k", "k_rope", "attn_v", "attn_k_norm"), self.n_head_kv)
-        return dict.fromkeys(("attn_q", "q_rope", "attn_q_norm"), self.n_head) | kv
-
-
-class Tap(dict):
-    """Receives values; rounds them in place, so that what follows reads what was recorded."""
-
-    def __init__(self, model, into):
-        super().__init__()
-        self.model, self.into = model, into
-
-    def __setitem__(self, name, value):
-        if self.model.arithmetic is not None and value.dtype == np.float64:
-            value[...] = self.model.arithmetic(value)
-        self.into[name] = value.copy()
-
-
-# Helpers: what one replaces in a model.
-
-def tail(name):
-    return name.rsplit(".", 1)[-1]
-
-
-def change_linear(change):
-    """change(model, name, x, right) in the place of every matrix product."""
-    def plant(model):
-        right = model.linear
-        model.linear = lambda name, x: change(model, name, x, right)
-    return plant
-
-
-def change_weight(which, change):
-    """Reads the weights for which which(name, w) holds through change(w, model)."""
-    def apply(model, name, x, right):
-        w = model.w.f64(name + ".weight")
-        if not which(name, w):
-            return right(name, x)
-        y = x @ change(w, model).T
-        return y + model.w.f64(name + ".bias") if name + ".bias" in model.w else y
-    return change_linear(apply)
-
-
-def change_norm(which, change):
-    """change(model, x, weight) in the place of the norms whose name's tail is in which."""
-    def plant(model):
-        right = model.norm
-        model.norm = lambda name, x: (change(model, x, model.w.f64(name + ".weight"))
-                                      if not which or tail(name) in which else right(name, x))
-    return plant
-
-
-def change_rope(**fields):
-    def plant(model):
-        for which in {id(r): r for r in (model.rope, model.rope_local)}.values():
-            for key, value in fields.items():
-                setattr(which, key, value(which) if callable(value) else value)
-    return plant
-
-
-def change_positions(change):
-    def plant(model):
-        def wrap(right):
-            return lambda x, positions: right(x, change(positions))
-        model.rope, model.rope_local = wrap(model.rope), wrap(model.rope_local)
-    return plant
-
-
-def reread(w, _):
-    """The bytes of a row-major matrix read as if rows were columns."""
-    return w.reshape(w.shape[::-1]).T
-
-
-NORMS = "attn_norm ffn_norm output_norm attn_q_norm attn_k_norm post_attention_norm post_ffw_norm"
-LINEARS = "attn_q attn_k attn_v attn_output ffn_gate ffn_up ffn_down logits"
-ALL = lambda name, w: True  # noqa: E731
-GEMMA, LLAMA = ("gemma3",), ("llama",)
-
+fault = table(FAULTS)
 
 # A. Layout.
 fault("A1 all matrices read by columns", LINEARS)(change_weight(ALL, reread))
@@ -153,7 +25,8 @@ fault("A5 only some matrices read by columns", "ffn_down")(change_weight(lambda 
 
 @fault("A3 embedding read by columns", "token_embd")
 def embedding_by_columns(model):
-    model.embed = lambda ids: reread(model.w.f64("token_embd.weight"), model)[ids]
+    right = model.table
+    model.table = lambda: reread(right(), model)
 
 
 @fault("A11 layers 0 and 1 exchange their feed-forward weights", "ffn_gate ffn_up ffn_down", layers={0, 1},
@@ -173,10 +46,20 @@ fault("A10 only the first half of a matrix decoded", "attn_v")(
     change_weight(lambda n, w: tail(n) == "attn_v", lambda w, m: np.concatenate([w[:len(w) // 2], 0 * w[len(w) // 2:]])))
 fault("A14 one tensor is zero", "ffn_up", layers={1}, needs=lambda m: m.n_layer > 1)(
     change_weight(lambda n, w: n == "blk.1.ffn_up", lambda w, m: 0 * w))
-fault("A15 fused gate and up split by halves of rows", "ffn_gate ffn_up")(change_linear(
-    lambda m, n, x, right: x @ np.concatenate([m.w.f64(n[:-len(tail(n))] + "ffn_gate.weight"),
-                                               m.w.f64(n[:-len(tail(n))] + "ffn_up.weight")])
-    [int(tail(n) == "ffn_up")::2].T if tail(n) in ("ffn_gate", "ffn_up") else right(n, x)))
+
+
+@fault("A15 fused gate and up split by halves of rows", "ffn_gate ffn_up")
+def split_by_rows(model):
+    right = model.weight
+
+    def weight(name):
+        which = tail(name)
+        if which not in ("ffn_gate", "ffn_up"):
+            return right(name)
+        both = [right(name[:-len(which)] + part) for part in ("ffn_gate", "ffn_up")]
+        return np.concatenate(both)[int(which == "ffn_up")::2]
+    model.weight = weight
+
 
 # B. Decoding, as it looks in the decoded matrix.
 fault("B2 offset of the codes missing", "attn_q")(
@@ -271,7 +154,7 @@ def clipped(model):
 # E. Projections and heads.
 @fault("E1 biases of q, k, v ignored", "attn_q attn_k attn_v", ("qwen2", ))
 def without_biases(model):
-    model.linear = lambda name, x: x @ model.w.f64(name + ".weight").T
+    model.bias = lambda name: None
 
 
 fault("E2 norm of q and k missing", "attn_q_norm attn_k_norm", ("qwen3", "gemma3"))(
@@ -283,29 +166,6 @@ fault("E8 rows of k permuted by the heads of q", "attn_k", LLAMA,
       needs=lambda m: m.n_head != m.n_head_kv and m.n_head_kv * m.head_dim % (2 * m.n_head) == 0)(
     change_weight(lambda n, w: tail(n) == "attn_k",
                   lambda w, m: w.reshape(m.n_head, -1, 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)))
-
-
-def change_attend(change):
-    def plant(model):
-        right = model.attend
-        model.attend = lambda *args: change(model, right, *args)
-    return plant
-
-
-def general_attention(q, k, v, start, scale, window, mask=None, head_map=None, axis=-1, weights=None):
-    """Attention with its parts to be replaced: mask(query, key), head_map(h), axis and form of the softmax."""
-    t, n_head, _ = q.shape
-    n_kv = k.shape[1]
-    owner = np.array([head_map(h) if head_map else h // (n_head // n_kv) for h in range(n_head)])
-    scores = np.einsum("thd,shd->hts", q, k[:, owner]) * scale
-    query, key = np.arange(start, start + t)[:, None], np.arange(k.shape[0])[None, :]
-    visible = mask(query, key) if mask else key <= query
-    if window:
-        visible = visible & (query - key < window)
-    scores = np.where(visible, scores, -1e30)
-    e = np.exp(scores - scores.max(axis=axis, keepdims=True))
-    p = e / e.sum(axis=axis, keepdims=True)
-    return np.einsum("hts,shd->thd", weights(p) if weights else p, v[:, owner]).reshape(t, -1)
 
 
 fault("E9 heads merged in reverse order", "attn")(change_attend(
@@ -361,7 +221,7 @@ fault("G7 the next token is seen", "attn")(
     change_attend(lambda m, right, *a: general_attention(*a, mask=lambda q, k: k <= q + 1)))
 fault("G8 window of 4 tokens", "attn")(change_attend(lambda m, right, q, k, v, s, scale, w: right(q, k, v, s, scale, 4)))
 fault("G11 soft-cap of scores", "attn")(change_attend(
-    lambda m, right, q, k, v, s, scale, w: general_attention(q, k, v, s, scale, w, weights=lambda p: p**2)))
+    lambda m, right, q, k, v, s, scale, w: general_attention(q, k, v, s, scale, w, weights=lambda p, _: p**2)))
 fault("G12 softmax over queries", "attn")(change_attend(lambda m, right, *a: general_attention(*a, axis=-2)))
 
 
@@ -370,12 +230,6 @@ fault("G12 softmax over queries", "attn")(change_attend(lambda m, right, *a: gen
 def exchanged_gate(model):
     right, swap = model.linear, {"ffn_gate": "ffn_up", "ffn_up": "ffn_gate"}
     model.linear = lambda name, x: right(name[:-len(tail(name))] + swap[tail(name)] if tail(name) in swap else name, x)
-
-
-def change_glu(glu):
-    def plant(model):
-        model.glu = glu
-    return plant
 
 
 fault("I1 activation on the wrong side", "ffn_act", archs=("llama", "qwen2", "qwen3"))(change_glu(lambda g, u: g * nm.silu(u)))

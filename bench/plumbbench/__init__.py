@@ -1,0 +1,1 @@
+"""PlumbBench: faulty numbers that do not come from Plumb, and the grading of what plumb diagnose says of them."""

@@ -1,0 +1,145 @@
+"""Runs of the engines that the benchmark takes its numbers from: the NumPy oracle, llama.cpp, and Plumb for healthy runs."""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from plumbbench import cases
+from plumbbench.evidence import Value, read_trace
+
+sys.path.append(str(cases.ROOT / "tests" / "oracle"))
+from planting import Faulty  # noqa: E402
+
+STEPS_SHOWN = 4  # of a fault that only steps show
+
+
+@functools.lru_cache(maxsize=2)
+def base(path):
+    """The model of a file without faults; others share its weights."""
+    return Faulty(path)
+
+
+def model_of(case):
+    plants = []
+    for name, number in zip(case["faults"], case["numbers"] or [None] * len(case["faults"])):
+        if name in cases.PLANTED:
+            fault = cases.PLANTED[name]
+            plants.append(fault.plant(number) if fault.values else fault.plant)
+    return Faulty(case["model"], plants, case["engine"], like=base(case["model"]))
+
+
+class Prompts:
+    """Texts and ids of one model; ids come from `plumb tokenize`, those of random models from a seed."""
+
+    def __init__(self, plumb):
+        self.plumb, self.known = plumb, {}
+
+    def ids(self, path, text, special=True, bos=True):
+        key = (path, text, special, bos)
+        if key not in self.known:
+            flags = ([] if special else ["--no-parse-special"]) + ([] if bos else ["--no-bos"])
+            if special:
+                flags.append("--parse-special")
+            r = subprocess.run([self.plumb, "tokenize", "-m", path, "-p", text, "--ids", *flags], capture_output=True, text=True)
+            if r.returncode:
+                raise RuntimeError(r.stderr.strip())
+            self.known[key] = json.loads(r.stdout)
+        return self.known[key]
+
+    def prompt(self, path, n):
+        """(text or None, ids) of the n-th prompt."""
+        arch = base(path).w.arch
+        if not real(path):
+            vocabulary = len(base(path).w.f32("token_embd.weight"))
+            return None, [1] + [int(i) for i in cases.seeded("prompt", n).integers(3, min(300, vocabulary), 20)]
+        text = cases.CHAT[arch].format(cases.QUESTIONS[n])
+        return text, self.ids(path, text)
+
+    def faulty(self, path, n, name):
+        """(the text, the ids that a fault of family K makes of it)."""
+        text, ids = self.prompt(path, n)
+        w = base(path).w
+        bos, eos = (int(w.reader.fields[f"tokenizer.ggml.{k}_token_id"].contents()) for k in ("bos", "eos"))
+        word = name.split()[0]
+        if word in ("K1", ):
+            return text, ids[1:]
+        if word in ("K1b", "K2"):
+            return text, [bos] * (2 if word == "K2" and ids[0] != bos else 1) + ids
+        if word == "K3":
+            return text, ids + [eos]
+        if word == "K7b":
+            return text, ids[:-1]
+        other = {"K4": cases.QUESTIONS[n], "K5": text, "K7": text.replace("\n", " "),
+                 "K4b": text[:text.rindex("<")]}[word]
+        return text, self.ids(path, other, special=word != "K5")
+
+
+def real(path):
+    return "SmolLM2" in Path(path).name or "gemma-3-270m" in Path(path).name
+
+
+def as_run(values, calls):
+    """Values of the oracle, cut into calls."""
+    run, ends = [], np.cumsum(calls)
+    for step, end in enumerate(ends):
+        first = int(end - calls[step])
+        run += [Value(name, first, step, rows[first:end]) for name, rows in values.items() if len(rows) >= end]
+    return run
+
+
+def oracle(case, ids):
+    """(run, ids with those of the steps, calls or None): steps only for faults that need them."""
+    model = model_of(case)
+    if not any(cases.is_step(n) for n in case["faults"]):
+        return as_run(model.values(ids), [len(ids)]), ids, None
+    generated = model.generate([ids], STEPS_SHOWN)[0][0]
+    calls = [len(ids)] + [1] * STEPS_SHOWN
+    return as_run(model_of(case).values([*ids, *generated], calls), calls), [*ids, *generated], calls
+
+
+def healthy(case, ids, calls, arithmetic):
+    """The same call without faults."""
+    return healthy_run(case["model"], tuple(ids), tuple(calls or [len(ids)]), arithmetic)
+
+
+@functools.lru_cache(maxsize=12)
+def healthy_run(path, ids, calls, arithmetic):
+    return as_run(Faulty(path, [], arithmetic, like=base(path)).values(list(ids), list(calls)), list(calls))
+
+
+def recorded(command, folder):
+    r = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if r.returncode:
+        raise RuntimeError((r.stderr.strip().splitlines() or ["failed"])[-1])
+    return read_trace(folder)[1]
+
+
+def engine_command(plumb, engine, path, ids, out):
+    tokens = ["--tokens", ",".join(map(str, ids)), "-m", path, "-o", out]
+    if engine.startswith("plumb"):
+        return [plumb, "trace", *engine.split()[1:], *tokens] if engine != "plumb fast" else [plumb, "trace", *tokens]
+    python = os.environ.get("PLUMB_PYTHON") or sys.executable
+    return [plumb, "record", "--python", python, "llamacpp", *engine.split()[1:], *tokens]
+
+
+def other_engine(case, ids, plumb):
+    """(run, None, None) of llama.cpp, on a poisoned file if the case has a fault, or of Plumb."""
+    with tempfile.TemporaryDirectory() as work:
+        path, out = case["model"], Path(work) / "t"
+        if case["kind"] == "poison":
+            path = Path(work) / "poisoned.gguf"
+            r = subprocess.run([plumb, "faults", "poison", case["faults"][0].split()[0], "-m", case["model"], "-o", path],
+                               capture_output=True, text=True)
+            if r.returncode:
+                raise RuntimeError(r.stderr.strip())
+        run = recorded(engine_command(plumb, case["engine"], path, ids, out), out)
+        run = [v._replace(rows=np.array(v.rows)) for v in run]  # the shards go
+        shutil.rmtree(out, ignore_errors=True)
+    return run, ids, None

@@ -1,0 +1,154 @@
+"""Makes the evidence: for each case a folder with case.json and one file per level. What exists is not made again."""
+
+import gc
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from plumbbench import cases, engines
+from plumbbench import evidence as e
+
+PROMPT_LEVELS = ("A", "C", "Cp", "D")
+QUESTIONS_ASKED = 6
+
+
+class Maker:
+    def __init__(self, out, plumb, keep_traces=0):
+        self.out, self.plumb, self.keep = Path(out), plumb, keep_traces
+        self.prompts = engines.Prompts(plumb)
+
+    def given(self, case):
+        """(text, ids) that the engine of this case sees."""
+        if case["kind"] == "text":
+            return self.prompts.faulty(case["model"], case["prompt"], case["faults"][0])
+        return self.prompts.prompt(case["model"], case["prompt"])
+
+    def run(self, case):
+        """(run, all ids, calls, prompt ids, text)"""
+        text, ids = self.given(case)
+        if case["engine"].split()[0] in ("llama.cpp", "plumb"):
+            run, all_ids, calls = engines.other_engine(case, ids, self.plumb)
+        else:
+            run, all_ids, calls = engines.oracle(case, ids)
+        return run, all_ids, calls, ids, text
+
+    def visible(self, case, run, ids, calls):
+        """{level: whether it shows the fault} of the prompt's levels."""
+        if case["kind"] == "benign":
+            return dict.fromkeys(PROMPT_LEVELS, False)
+        if case["kind"] == "text":
+            return dict.fromkeys(PROMPT_LEVELS, True)
+        engine = case["engine"] if case["kind"] != "poison" else "q8"
+        ours, best = (engines.healthy(case, ids, calls, a) for a in (engine, "f64" if engine == "f32" else "f32"))
+        if case["kind"] == "poison":  # llama.cpp writes some values of the last token only
+            ours, best = (same_rows(r, run) for r in (ours, best))
+        first = [[v for v in r if v.step == 0] for r in (run, ours, best)]
+        return {"A": e.shows_elements(run, ours, best), "C": e.shows_statistics(run, ours, best),
+                "Cp": e.shows_statistics(*first, e.log_lines(first[0])), "D": e.shows_logits(*first)}
+
+    def prompt_levels(self, case, folder, levels):
+        run, all_ids, calls, ids, text = self.run(case)
+        case["visible"] |= self.visible(case, run, all_ids, calls)
+        if "C" in levels:
+            e.write_statistics(folder / "C.json", run, all_ids, text, calls)
+        first = [v for v in run if v.step == 0]
+        if "Cp" in levels:
+            e.write_statistics(folder / "Cp.json", first, ids, text, only=e.log_lines(first))
+        if "D" in levels:
+            e.write_logits(folder / "D.json", first, ids, text)
+        if "A" in levels:
+            self.trace(case, folder / "A.trace", (run, all_ids, calls))
+
+    def trace(self, case, path, made=None):
+        """The full trace of a case."""
+        run, all_ids, calls = made or self.run(case)[:3]
+        base = engines.base(case["model"])
+        e.write_trace(path, run, all_ids, calls, base.heads(), base.w.arch)
+
+    def generated(self, case, folder, levels):
+        """Levels E and E6: what the model says greedily, for one prompt and for six; of the first prompt's cases in q8."""
+        of_oracle = case["engine"].split()[0] not in ("llama.cpp", "plumb")
+        usual = case["engine"] == "q8" and case["prompt"] == 0 and case["kind"] in ("single", "outside")
+        if not of_oracle or not usual and case["kind"] != "benign":
+            return
+        for level, prompts, n in (("E", [case["prompt"]], 32), ("E6", range(QUESTIONS_ASKED), 16)):
+            if level not in levels:
+                continue
+            given = [self.prompts.prompt(case["model"], p) for p in prompts]
+            said = [ids for ids, _ in engines.model_of(case).generate([ids for _, ids in given], n)]
+            right = [ids for ids, _ in self.healthy_words(case, level, [ids for _, ids in given], n)]
+            case["visible"][level] = said != right
+            for i, ((text, ids), words) in enumerate(zip(given, said)):
+                e.write_generated(folder / ("E.json" if level == "E" else f"E6-{i + 1}.json"), ids, words, text)
+
+    def healthy_words(self, case, level, prompts, n):
+        key = (case["model"], case["engine"], level, case["prompt"] if level == "E" else -1)
+        if key not in self.prompts.known:
+            right = case | {"faults": [], "numbers": []}
+            self.prompts.known[key] = engines.model_of(right).generate(prompts, n)
+        return self.prompts.known[key]
+
+    def one(self, case, levels):
+        """Makes the levels of one case that are not there; returns what it did."""
+        folder = self.out / case["id"]
+        known = folder / "case.json"
+        case = json.loads(known.read_text()) if known.exists() else case | {"visible": {}}
+        missing = [level for level in levels if level not in case["visible"]]
+        if not missing or "failed" in case:
+            return "there"
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with np.errstate(all="ignore"):
+                if set(missing) & set(PROMPT_LEVELS):
+                    self.prompt_levels(case, folder, [level for level in levels if level != "A"] + self.wants_trace(case))
+                self.generated(case, folder, missing)
+        except (RuntimeError, ValueError, KeyError, IndexError, AttributeError, OSError) as error:
+            case["failed"] = f"{type(error).__name__}: {error}"[:300]
+        for level in levels:
+            case["visible"].setdefault(level, False)
+        part = folder / "case.part"
+        part.write_text(json.dumps(case, indent=1))
+        part.rename(known)
+        return case.get("failed") or " ".join(k for k, v in case["visible"].items() if v)
+
+    def wants_trace(self, case):
+        if self.keep > 0 and case["kind"] in ("single", "outside") and cases.seeded("trace", case["id"]).random() < 0.15:
+            self.keep -= 1
+            return ["A"]
+        return []
+
+
+def models(group, plumb):
+    """[(group, path)] of a group; random ones are made."""
+    if group in ("smollm2", "gemma"):
+        import fetch
+        return [(group, str(fetch.fetch(group)))]
+    import harness
+    return [(f"random-{c.name}", path) for c, path in harness.small_models() if c.name in cases.RANDOM]
+
+
+def make(out, plumb, groups, levels, kinds, seed, limit, keep):
+    maker, made = Maker(out, plumb, keep), 0
+    for group in groups:
+        for name, path in models(group, plumb):
+            planned = list(cases.plan(seed, name, path, engines.base(path), plumb))
+            assert len({c["id"] for c in planned}) == len(planned), "two cases have one name"
+            for case in sorted(planned, key=cases.order):
+                if kinds and case["kind"] not in kinds or limit and made >= limit:
+                    continue
+                start = time.time()
+                done = maker.one(case, levels)
+                gc.collect()  # replaced parts refer to their model
+                if done != "there":
+                    made += 1
+                    print(f"{time.time() - start:5.1f} s  {case['id']}: {done}", flush=True)
+    print(f"{made} cases made", file=sys.stderr)
+
+
+def same_rows(run, like):
+    """The rows of a run that another has."""
+    mine = {v.name: v for v in run}
+    return [v._replace(rows=mine[v.name].rows[v.first:v.first + len(v.rows)]) for v in like if v.name in mine]
