@@ -26,5 +26,6 @@ void add_record_log(CLI::App& record);
 void add_quantize(CLI::App& root);
 void add_faults(CLI::App& root);
 void add_antidote(CLI::App& root);
+void add_probe(CLI::App& root);
 
 }  // namespace plumb
