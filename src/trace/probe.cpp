@@ -19,8 +19,9 @@ namespace plumb::trace {
 namespace {
 
 constexpr int kCalls = 4;  // the prompt and three steps: "ok ok ok" and the end
-constexpr double kRidge = 1e-5, kLogits = 40;
-constexpr double kSeen = 5, kApart = 4;  // in units of what arithmetic does to a state
+constexpr double kRidge = 1e-4, kLogits = 40;
+constexpr double kSeen = 3, kApart = 3;  // in units of what arithmetic does to a state
+constexpr double kMargin = 0.15;         // of an answer, in every arithmetic
 
 // The arithmetics of healthy engines, the exact one first; the last takes no part in the fit.
 const std::array<Arithmetic, 5> kProfiles = {{{},
@@ -84,9 +85,13 @@ class Maker {
   void group();
   bool fit();
   void join(int a, int b);
-  void merge(size_t i, int id);
+  double judge(const Case& c, int& rival) const;
   std::vector<ProbeSample> samples() const;
-  std::pair<int, double> answer(const State& s) const;
+  struct Answer {
+    int id = 0, next = 0;
+    double margin = 0;  // between their logits
+  };
+  Answer answer(const State& s) const;
   void write(const std::string& path);
   ProbeBook book() const;
   int name_id(int group) const;
@@ -240,23 +245,35 @@ std::vector<ProbeSample> Maker::samples() const {
   return all;
 }
 
-// The id with the largest logit, and by how much.
-std::pair<int, double> Maker::answer(const State& s) const {
-  int best = 0;
+Maker::Answer Maker::answer(const State& s) const {
+  Answer a;
   double first = -INFINITY, second = -INFINITY;
   for (int id = 0; id < ProbeModel::kVocab; ++id) {
     double sum = 0;
     for (size_t i = 0; i < s.size(); ++i) sum += head_[size_t(id) * s.size() + i] * s[i];
     if (sum > first) {
-      second = first, first = sum, best = id;
-    } else {
-      second = std::max(second, sum);
+      second = first, a.next = a.id, first = sum, a.id = id;
+    } else if (sum > second) {
+      second = sum, a.next = id;
     }
   }
-  return {best, first - second};
+  a.margin = first - second;
+  return a;
 }
 
-// Fits the head; joins what it confuses, and says whether there was such.
+// The least margin of the right answer, negative where another wins; `rival` is the other.
+double Maker::judge(const Case& c, int& rival) const {
+  double least = INFINITY;
+  for (const States& s : c.states) {
+    const Answer a = answer(s[size_t(c.entry.step)]);
+    const bool right = a.id == name_id(c.group);
+    const double margin = right ? a.margin : -a.margin;
+    if (margin < least) least = margin, rival = right ? a.next : a.id;
+  }
+  return least;
+}
+
+// Fits the head; joins the first fault that it confuses with its rival, and says whether there was one.
 bool Maker::fit() {
   ids_.clear();
   for (const Case& c : cases_) {
@@ -264,26 +281,18 @@ bool Maker::fit() {
   }
   PLUMB_CHECK(ProbeModel::kFirstName + int(ids_.size()) <= ProbeModel::kVocab);
   head_ = fit_head(samples(), ProbeModel::kVocab, ProbeModel::kWidth, kRidge);
-  bool joined = false;
   for (Case& c : cases_) {
     if (c.group < 0) continue;
-    c.entry.margin = INFINITY;
-    for (size_t p = 0; p < kProfiles.size(); ++p) {
-      const auto [id, margin] = answer(c.states[p][size_t(c.entry.step)]);
-      c.entry.margin = std::min(c.entry.margin, id == name_id(c.group) ? margin : -margin);
-      if (id == name_id(c.group)) continue;
-      joined = true;
-      if (id >= ProbeModel::kFirstName && id - ProbeModel::kFirstName < int(ids_.size())) {
-        join(c.group, ids_[size_t(id - ProbeModel::kFirstName)]);
-      } else {
-        c.group = -1, c.entry.why_not = "too near to a right engine";
-      }
-      break;
+    int rival = 0;
+    c.entry.margin = judge(c, rival);
+    c.entry.answer = name_id(c.group);
+    if (c.entry.margin >= kMargin) continue;
+    if (rival >= ProbeModel::kFirstName && rival - ProbeModel::kFirstName < int(ids_.size())) {
+      join(c.group, ids_[size_t(rival - ProbeModel::kFirstName)]);
+    } else {
+      c.group = -1, c.entry.answer = -1, c.entry.why_not = "too near to a right engine";
     }
-    if (joined) return true;
-  }
-  for (Case& c : cases_) {
-    if (c.group >= 0) c.entry.answer = name_id(c.group);
+    return true;
   }
   return false;
 }
@@ -294,9 +303,9 @@ ProbeBook Maker::book() const {
   b.margin = INFINITY;
   for (const States& s : health_) {
     for (int k = 0; k < kCalls; ++k) {
-      const auto [id, margin] = answer(s[size_t(k)]);
-      b.margin =
-          std::min(b.margin, id == (k + 1 < kCalls ? ProbeModel::kOk : ProbeModel::kEnd) ? margin : -margin);
+      const Answer a = answer(s[size_t(k)]);
+      const int right = k + 1 < kCalls ? ProbeModel::kOk : ProbeModel::kEnd;
+      b.margin = std::min(b.margin, a.id == right ? a.margin : -a.margin);
     }
   }
   std::map<int, std::string> names;

@@ -16,9 +16,9 @@ namespace {
 using M = ProbeModel;
 
 constexpr float kEps = 1e-5f;
-// The stream is small enough for a wrong eps to show, and what the layers add is of its size.
-constexpr float kStream = 0.008f, kQueries = 1.5f, kValues = 1.5f, kAttention = 0.012f, kGate = 2,
-                kDown = 0.005f;
+// The stream is small enough for a wrong eps to show, and what the layers add is of its size. Larger queries
+// and gates would show more faults, but the rounding of activations to 8 bits as well.
+constexpr float kStream = 0.008f, kQueries = 0.8f, kValues = 1, kAttention = 0.02f, kGate = 1, kDown = 0.02f;
 constexpr int kHeadDim = M::kWidth / M::kHeads;
 
 class Writer {
