@@ -4,7 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <map>
+#include <thread>
 
 #include "app/command.h"
 #include "app/flags.h"
@@ -42,9 +43,10 @@ std::vector<Format> parse_formats(const std::string& list) {
 }
 
 Json as_json(const trace::ProbeBook& b) {
-  Json j, names, faults;
+  Json j, faults;
   j.set("prompt", trace::kProbePrompt);
   j.set("ids", Json::Array(b.prompt.begin(), b.prompt.end()));
+  j.set("ok", trace::ProbeModel::kOk);
   j.set("margin", b.margin);
   std::map<int, std::string> texts(b.names.begin(), b.names.end());
   for (const trace::ProbeEntry& e : b.entries) {
@@ -63,11 +65,31 @@ Json as_json(const trace::ProbeBook& b) {
   return j;
 }
 
+void print_book(const Options& o, const trace::ProbeBook& book) {
+  const auto count = [&](auto condition) {
+    return std::count_if(book.entries.begin(), book.entries.end(), condition);
+  };
+  const auto named = count([](const auto& e) { return e.answer >= 0; });
+  const auto blind = count([](const auto& e) { return e.fits && e.answer < 0; });
+  print_out(fmt::format("{}   names {} faults in {} classes\n", o.out, named, book.names.size()));
+  print_out(fmt::format("ask     \"{}\"   as plain text without a chat template; 4 tokens, greedy\n",
+                        trace::kProbePrompt));
+  print_out("read    the first word that is not \"ok\"; a right engine says \"ok ok ok\" and stops\n");
+  print_out(
+      fmt::format("blind   {} faults that the model could have do not show, {} need another model or\n"
+                  "        formats that it lacks (--type); --json says which and why\n",
+                  blind, std::ssize(book.entries) - named - blind));
+  print_out(fmt::format("try     plumb run -m {} -p '{}' -n 4 --fault F1\n", o.out, trace::kProbePrompt));
+  flush_out();
+}
+
 void write_file(const Options& o) {
   catch_interrupt();
   ProgressBar bar;
   trace::ProbeFileOptions options{
-      .threads = o.threads > 0 ? o.threads : 2, .cancel = &interrupt_flag(), .progress = bar.callback()};
+      .threads = o.threads > 0 ? o.threads : int(std::max(1u, std::thread::hardware_concurrency())),
+      .cancel = &interrupt_flag(),
+      .progress = bar.callback()};
   if (!o.types.empty()) options.formats = parse_formats(o.types);
   const trace::ProbeBook book = write_probe_file(o.out, options);
   bar.erase();
@@ -75,11 +97,7 @@ void write_file(const Options& o) {
     print_out(dump(as_json(book), {.indent = 2}) + "\n");
     return flush_out();
   }
-  const auto named =
-      std::count_if(book.entries.begin(), book.entries.end(), [](const auto& e) { return e.answer >= 0; });
-  print_out(fmt::format("prompt       {}\nnames        {} of {} faults, in {} classes\n", trace::kProbePrompt,
-                        named, book.entries.size(), book.names.size()));
-  flush_out();
+  print_book(o, book);
 }
 
 }  // namespace

@@ -143,7 +143,8 @@ std::string invisible(const Variant& v, const Program& right) {
 void Maker::simulate(Case& c) {
   Variant v = right();
   c.entry.why_not = c.entry.fault->edit(v, c.entry.parameter);
-  if (c.entry.why_not.empty()) c.entry.why_not = invisible(v, program_);
+  c.entry.fits = c.entry.why_not.empty();
+  if (c.entry.fits) c.entry.why_not = invisible(v, program_);
   if (!c.entry.why_not.empty()) return;
   if (const int roll = v.program.nodes[size_t(v.program.output)].wrong.roll; roll != 0) {
     c.entry.answer = ProbeModel::kOk + roll;

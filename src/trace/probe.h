@@ -23,10 +23,11 @@ struct ProbeFileOptions {
 struct ProbeEntry {
   const Fault* fault;
   double parameter;
-  int answer = -1;      // id of the piece that names it; -1: it cannot be named
-  int step = 0;         // after how many answers "ok"
+  int answer = -1;           // id of the piece that names it; -1: it cannot be named
+  int step = 0;              // after how many answers "ok"
+  bool fits = true;          // the model can have it
   std::string why_not = {};  // where it cannot be named
-  double margin = 0;    // of the answer above the next, where an answer above all others would have 1
+  double margin = 0;         // of the answer above the next, where an answer above all others would have 1
 };
 
 struct ProbeBook {
