@@ -27,5 +27,6 @@ void add_quantize(CLI::App& root);
 void add_faults(CLI::App& root);
 void add_antidote(CLI::App& root);
 void add_diagnose(CLI::App& root);
+void add_probe(CLI::App& root);
 
 }  // namespace plumb

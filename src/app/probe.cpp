@@ -1,0 +1,117 @@
+// plumb probe: questions for engines that show nothing but their text.
+#include "trace/probe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <thread>
+
+#include "app/command.h"
+#include "app/flags.h"
+#include "app/progress.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "quant/encode.h"
+#include "trace/probe_model.h"
+
+namespace plumb {
+namespace {
+
+struct Options {
+  std::string out, types;
+  int threads = 0;
+  bool json = false;
+};
+
+std::vector<Format> parse_formats(const std::string& list) {
+  std::vector<Format> formats;
+  for (size_t at = 0; at <= list.size();) {
+    const size_t comma = std::min(list.find(',', at), list.size());
+    const std::string name = list.substr(at, comma - at);
+    const FormatInfo* f = find_format(std::string_view(name));
+    if (!f || !can_encode(f->format)) {
+      throw Error({.code = "usage.value",
+                   .expected = "formats that can be written, such as Q8_0,Q4_K",
+                   .found = printable(name),
+                   .where = {.key = "--type"}});
+    }
+    formats.push_back(f->format);
+    at = comma + 1;
+  }
+  return formats;
+}
+
+Json as_json(const trace::ProbeBook& b) {
+  Json j, faults;
+  j.set("prompt", trace::kProbePrompt);
+  j.set("ids", Json::Array(b.prompt.begin(), b.prompt.end()));
+  j.set("ok", trace::ProbeModel::kOk);
+  j.set("margin", b.margin);
+  std::map<int, std::string> texts(b.names.begin(), b.names.end());
+  for (const trace::ProbeEntry& e : b.entries) {
+    Json f;
+    f.set("fault", full_name(*e.fault));
+    if (e.fault->parameter.name) f.set("parameter", e.parameter);
+    if (e.answer >= 0) {
+      f.set("answer", texts[e.answer]), f.set("id", e.answer), f.set("after", e.step),
+          f.set("margin", e.margin);
+    } else {
+      f.set("why_not", e.why_not);
+    }
+    faults.push(std::move(f));
+  }
+  j.set("faults", std::move(faults));
+  return j;
+}
+
+void print_book(const Options& o, const trace::ProbeBook& book) {
+  const auto count = [&](auto condition) {
+    return std::count_if(book.entries.begin(), book.entries.end(), condition);
+  };
+  const auto named = count([](const auto& e) { return e.answer >= 0; });
+  const auto blind = count([](const auto& e) { return e.fits && e.answer < 0; });
+  print_out(fmt::format("{}   names {} faults in {} classes\n", o.out, named, book.names.size()));
+  print_out(fmt::format("ask     \"{}\"   as plain text without a chat template; 4 tokens, greedy\n",
+                        trace::kProbePrompt));
+  print_out("read    the first word that is not \"ok\"; a right engine says \"ok ok ok\" and stops\n");
+  print_out(
+      fmt::format("blind   {} faults that the model could have do not show, {} need another model or\n"
+                  "        formats that it lacks (--type); --json says which and why\n",
+                  blind, std::ssize(book.entries) - named - blind));
+  print_out(fmt::format("try     plumb run -m {} -p '{}' -n 4 --fault F1\n", o.out, trace::kProbePrompt));
+  flush_out();
+}
+
+void write_file(const Options& o) {
+  catch_interrupt();
+  ProgressBar bar;
+  trace::ProbeFileOptions options{
+      .threads = o.threads > 0 ? o.threads : int(std::max(1u, std::thread::hardware_concurrency())),
+      .cancel = &interrupt_flag(),
+      .progress = bar.callback()};
+  if (!o.types.empty()) options.formats = parse_formats(o.types);
+  const trace::ProbeBook book = write_probe_file(o.out, options);
+  bar.erase();
+  if (o.json) {
+    print_out(dump(as_json(book), {.indent = 2}) + "\n");
+    return flush_out();
+  }
+  print_book(o, book);
+}
+
+}  // namespace
+
+void add_probe(CLI::App& root) {
+  CLI::App* c = root.add_subcommand("probe", "Questions for engines that show nothing but their text");
+  const auto o = std::make_shared<Options>();
+  flag(c, "--gguf", o->out, "Write a tiny model whose own text names the bug of the engine that runs it")
+      ->required();
+  flag(c, "--type", o->types,
+       "Formats of its matrices, in turn, separated by commas; default Q8_0,Q4_K,Q6_K");
+  flag(c, "-t,--threads", o->threads, "Threads; default all");
+  c->add_flag("--json", o->json, "What it says of which fault, as JSON");
+  c->callback([o] { write_file(*o); });
+}
+
+}  // namespace plumb
