@@ -146,7 +146,8 @@ NodePtr Parser::target(bool with_namespace) {
       if (name->text == word) fail_at(name->place, "template.syntax", "the name of a variable", name->text);
     }
     if (with_namespace && accept(".")) {
-      name = make(Op::attribute, name->place, std::move(name));
+      const Place place_of_name = name->place;
+      name = make(Op::attribute, place_of_name, std::move(name));
       name->text = any_name("the name of an attribute");
     }
     add(*all, std::move(name));
