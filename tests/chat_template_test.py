@@ -176,7 +176,7 @@ SOURCES = r"""
 {{ messages.append(1) }}
 {% set x = {}.pop('a') %}
 {{ ''.__class__.__mro__ }}
-{{ {'items': 1}.items }}{{ {'items': 1}['items'] }}
+{{ {'items': 1}.items is callable }}{{ {'items': 1}['items'] }}
 {{ {'keys': 1, 'b': 2}['keys'] }}{{ {'a': 1}.get('b') }}{{ {'a': 1}.get('b', 5) }}{{ {'a': 1}.keys()|list }}{{ {'a': 1}.items() }}{{ {'a': 1}.values() }}{{ {'a':1}|items|list }}
 {{ raise_exception('no: ' ~ 1) }}
 {{ strftime_now('%Y-%m-%d %d %b %Y') }}

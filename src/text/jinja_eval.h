@@ -34,8 +34,7 @@ struct Arguments {
 
 class Interpreter {
  public:
-  Interpreter(Heap& h, int64_t max_output, std::time_t now)
-      : heap(h), max_output_(max_output), now_(now) {}
+  Interpreter(Heap& h, int64_t max_output, std::time_t now) : heap(h), max_output_(max_output), now_(now) {}
   ~Interpreter();
 
   void define(std::string name, Value v) { root_.variables.emplace_back(std::move(name), std::move(v)); }

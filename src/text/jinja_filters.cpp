@@ -78,7 +78,7 @@ Value filter_tojson(Interpreter& in, const Value& v, Arguments& a) {
   f.ascii = a.flag(0, "ensure_ascii", false);
   const Value* indent = a.get(1, "indent");
   if (indent && indent->text()) f.indent_text = indent->text()->bytes;
-  if (indent && indent->exact()) f.indent = int(std::clamp<int64_t>(indent->integer(), 0, 1000));
+  if (indent && indent->exact()) f.indent = int(std::clamp<int64_t>(indent->integer(), 0, INT32_MAX / 256));
   if (indent && !indent->none()) f.comma = ",";
   if (const Value* separators = a.get(2, "separators"); separators && !separators->none()) {
     const std::vector<Value> pair = elements(in.heap, *separators);
@@ -211,7 +211,7 @@ Value filter_map(Interpreter& in, const Value& v, Arguments& a) {
   const Value* absent = a.get(SIZE_MAX, "default");
   const std::string* name = path ? nullptr : a.text(0, {});
   if (!path && !name) throw Fault{"template.type", "a filter or an attribute", "none"};
-  for (const Value& x : elements(in.heap, v)) {
+  for (const Value& x : truth(v) ? elements(in.heap, v) : std::vector<Value>()) {
     if (path) {
       Value got = dig(in, x, *path);
       out.push_back(got.undefined() && absent ? *absent : std::move(got));
@@ -229,7 +229,7 @@ Value choose(Interpreter& in, const Value& v, Arguments& a, bool by_attribute, b
   if (by_attribute) a.need(0, {});
   const std::string* test = a.text(first, {});
   std::vector<Value> out;
-  for (const Value& x : elements(in.heap, v)) {
+  for (const Value& x : truth(v) ? elements(in.heap, v) : std::vector<Value>()) {
     const Value judged = by_attribute ? dig(in, x, a.positional[0]) : x;
     bool yes = truth(judged);
     if (test) {
@@ -320,6 +320,10 @@ Value filter_ends(Interpreter& in, const Value& v, bool last) {
   return items.empty() ? Value() : last ? items.back() : items.front();
 }
 
+Value filter_escape(Interpreter& in, const Value& v, Arguments&) {
+  return markup(v) ? v : in.text(escape_html(to_text(in.heap, v)), true);
+}
+
 const std::pair<std::string_view, Filter> kFilters[] = {
     {"tojson", filter_tojson},
     {"default", filter_default},
@@ -369,10 +373,8 @@ const std::pair<std::string_view, Filter> kFilters[] = {
      }},
     {"attr", [](Interpreter& in, const Value& v,
                 Arguments& a) { return in.attribute(v, to_text(in.heap, a.need(0, "name"))); }},
-    {"escape", [](Interpreter& in, const Value& v,
-                  Arguments&) { return markup(v) ? v : in.text(escape_html(to_text(in.heap, v)), true); }},
-    {"e", [](Interpreter& in, const Value& v,
-             Arguments&) { return markup(v) ? v : in.text(escape_html(to_text(in.heap, v)), true); }},
+    {"escape", filter_escape},
+    {"e", filter_escape},
     {"format",
      [](Interpreter& in, const Value& v, Arguments& a) {
        return in.binary("%", in.text(to_text(in.heap, v)),
