@@ -12,6 +12,7 @@ namespace plumb {
 void add_inspect(CLI::App& root);
 void add_tokenize(CLI::App& root);
 void add_detokenize(CLI::App& root);
+void add_apply_template(CLI::App& root);
 void add_show(CLI::App& root);
 void add_run(CLI::App& root);
 void add_logits(CLI::App& root);
