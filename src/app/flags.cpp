@@ -65,9 +65,9 @@ void use_cuda(const ModelFlags& flags, RunnerOptions& o) {
                  .found = flags.arith,
                  .where = {.key = "--arith"}});
   }
-  if (flags.n_gpu_layers > 0) {
+  if (flags.n_gpu_layers > 0 && flags.arith == "f32") {
     throw Error({.code = "usage.value",
-                 .expected = "-1, all layers on the device, or 0, none",
+                 .expected = "-1, all layers on the device, or 0, none, with --arith f32",
                  .found = std::to_string(flags.n_gpu_layers),
                  .where = {.key = "--n-gpu-layers"}});
   }
@@ -77,7 +77,7 @@ void use_cuda(const ModelFlags& flags, RunnerOptions& o) {
                  .found = "cuda: " + why,
                  .where = {.key = "--backend"}});
   }
-  o.backend = Backend::cuda, o.device = flags.device;
+  o.backend = Backend::cuda, o.device = flags.device, o.device_layers = flags.n_gpu_layers;
 }
 
 std::atomic<bool> interrupted = false;
@@ -119,7 +119,9 @@ void ModelFlags::add_backend(CLI::App* c) {
   flag(c, "--backend", backend, "Where the model runs: cpu, cuda")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
-  flag(c, "--n-gpu-layers", n_gpu_layers, "Layers on the device: -1, all of them, or 0, none (-ngl)")
+  flag(c, "--n-gpu-layers", n_gpu_layers,
+       "The first N layers on the device, the rest on the CPU; -1: all (-ngl)")
+      ->check(CLI::Range(-1, 100000))
       ->capture_default_str();
   flag(c, "--device", device, "Number of the CUDA device")->capture_default_str();
 }
@@ -238,7 +240,7 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
                  .found = fmt::format("--arith {} --backend {}", arith, backend),
                  .where = {.key = "--spec"}});
   }
-  const bool wide = act == "16" || (act.empty() && on_cuda);
+  const bool wide = act == "16" || (act.empty() && backend == "cuda");
   o.rounding = wide ? Rounding::int16 : act == "8" ? Rounding::int8 : Rounding::refined;
   o.cancel = cancel;
   return o;

@@ -42,6 +42,9 @@ class CudaSequence {
   /// `want`ed. Throws Error "numeric.nonfinite".
   std::span<const float> decode(std::span<const int> tokens, int64_t first, bool want);
 
+  /// The same for a Program whose output is no matrix: the output's rows, [tokens, row_stride(size)].
+  std::span<const float> rows(std::span<const int> tokens, int64_t first);
+
   /// The same, but computes what `value` needs; returns its rows, [tokens, row_stride(size)].
   std::span<const float> observe(std::span<const int> tokens, int64_t first, Value value);
 

@@ -107,6 +107,10 @@ struct CudaSequence::State {
     return *which;
   }
 
+  Planned& planned_for(size_t tokens) {
+    return tokens == 1 ? planned(one, 1, {}) : planned(many, options.max_tokens, {});
+  }
+
   const Program& program;
   CudaOptions options;
   Device device;
@@ -122,9 +126,15 @@ CudaSequence::CudaSequence(const Program& program, Pool& pool, const CudaOptions
 
 CudaSequence::~CudaSequence() = default;
 
+std::span<const float> CudaSequence::rows(std::span<const int> tokens, int64_t first) {
+  auto& planned = state_->planned_for(tokens.size());
+  planned.executor.run(tokens, first, true);
+  return planned.executor.rows(state_->program.output, int(tokens.size()));
+}
+
 std::span<const float> CudaSequence::decode(std::span<const int> tokens, int64_t first, bool want) {
   State& s = *state_;
-  auto& planned = tokens.size() == 1 ? s.planned(s.one, 1, {}) : s.planned(s.many, s.options.max_tokens, {});
+  auto& planned = s.planned_for(tokens.size());
   planned.executor.run(tokens, first, want);
   if (!want) return {};
   const std::span<const float> row =

@@ -9,6 +9,7 @@
 #include "cuda/backend.h"
 #include "cuda/library.h"
 #include "cuda/test_model.h"
+#include "engine/cuda_hybrid.h"
 
 namespace plumb {
 namespace {
@@ -115,6 +116,50 @@ TEST_P(CudaBits, AcrossSeveralChunksOfKeysLogitsAreTheCpus) {
   expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 530), want, "at once");
   expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 529), want, "the last token alone");
   expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 265), want, "in two pieces");
+}
+
+TEST_P(CudaBits, WhereverLayersAreCutBetweenDeviceAndCpuLogitsAreTheCpus) {
+  const TestModel model(Format::Q4_K, {.n_layer = 3, .post_norms = true});
+  const Program p = model.program();
+  const std::vector<int> all = tokens(9);
+  for (KvType kv : {KvType::f16, KvType::f32}) {
+    const std::vector<float> want = on_cpu(p, Rounding::int16, kv, 9);
+    for (int layers : {1, 2}) {
+      const CudaOptions cuda{.n_ctx = 10,
+                             .max_tokens = 4,
+                             .kv_f32 = kv == KvType::f32,
+                             .rounding = Rounding::int16,
+                             .api = api_};
+      HybridSequence s(p, pool_, {.layers = layers, .cuda = cuda, .kv = {kv, kv}}, [](double) {});
+      s.decode(std::span(all).first(4), 0, false);
+      s.decode(std::span(all).subspan(4, 4), 4, false);
+      const auto row = s.decode(std::span(all).last(1), 8, true);
+      expect_same({row.begin(), row.end()}, want, std::to_string(layers) + " layers on the device");
+      const int output_norm = p.nodes[size_t(p.output)].in[0];
+      for (Value v :
+           {p.find("blk.0.attn_norm"), p.find("blk.0.ffn_out"), p.find("blk.2.attn_out"), output_norm}) {
+        const auto seen = s.observe(std::span(all).first(2), 0, v);
+        CudaSequence whole(p, pool_, cuda, [](double) {});
+        const auto wanted = whole.observe(std::span(all).first(2), 0, v);
+        const size_t stride = size_t(row_stride(p.shape(v).size())), size = size_t(p.shape(v).size());
+        for (size_t t = 0; t < 2; ++t) {
+          const auto a = seen.subspan(t * stride, size), b = wanted.subspan(t * stride, size);
+          expect_same({a.begin(), a.end()}, {b.begin(), b.end()}, p.nodes[size_t(v)].name);
+        }
+      }
+    }
+  }
+}
+
+TEST(SplitProgram, CutsWhereOneValueCrossesAndNamesIt) {
+  const TestModel model(Format::Q8_0, {.n_layer = 3});
+  const Program p = model.program();
+  const SplitProgram s = split_program(p, 2);
+  EXPECT_EQ(s.front.nodes.back().name, "blk.1.ffn_out");
+  EXPECT_EQ(s.tail.nodes[0].name, "blk.1.ffn_out");
+  EXPECT_EQ(s.tail.nodes[1].name, "blk.2.attn_norm");
+  EXPECT_EQ(s.front.nodes.size() + s.tail.nodes.size(), p.nodes.size() + 1);
+  EXPECT_EQ(s.tail.nodes[size_t(s.tail.output)].name, p.nodes[size_t(p.output)].name);
 }
 
 INSTANTIATE_TEST_SUITE_P(OnProcessor, CudaBits, testing::Values(false));

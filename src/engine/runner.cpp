@@ -9,6 +9,7 @@
 #include "base/half.h"
 #include "cpu/executor.h"
 #include "cuda/backend.h"
+#include "engine/cuda_hybrid.h"
 #include "engine/draft.h"
 #include "program/reference.h"
 
@@ -128,21 +129,31 @@ class CpuRunner : public Runner {
   DraftCounts counts_;
 };
 
+// A whole model on a device, or its first layers.
+template <class Sequence>
 class CudaRunner : public Runner {
  public:
   CudaRunner(const Model& model, const RunnerOptions& options)
       : Runner(model, options),
-        sequence_(model.program(), model.pool(),
-                  {.device = options.device,
-                   .n_ctx = n_ctx_,
-                   .max_tokens = options_.n_ubatch,
-                   .kv_f32 = options.kv.k == KvType::f32 || options.arith == Arith::f32,
-                   .f32 = options.arith == Arith::f32,
-                   .rounding = options.rounding,
-                   .fuse = options.fuse},
+        sequence_(model.program(), model.pool(), sequence_options(),
                   [&model](double share) { model.progress()("loading", share); }) {}
 
  private:
+  auto sequence_options() const {
+    const CudaOptions cuda{.device = options_.device,
+                           .n_ctx = n_ctx_,
+                           .max_tokens = options_.n_ubatch,
+                           .kv_f32 = options_.kv.k == KvType::f32 || options_.arith == Arith::f32,
+                           .f32 = options_.arith == Arith::f32,
+                           .rounding = options_.rounding,
+                           .fuse = options_.fuse};
+    if constexpr (std::is_same_v<Sequence, CudaSequence>) {
+      return cuda;
+    } else {
+      return HybridOptions{options_.device_layers, cuda, options_.kv, model_.isa()};
+    }
+  }
+
   std::span<const float> decode_piece(std::span<const int> tokens, bool last) override {
     return sequence_.decode(tokens, length_, last);
   }
@@ -156,7 +167,7 @@ class CudaRunner : public Runner {
     }
   }
 
-  CudaSequence sequence_;
+  Sequence sequence_;
 };
 
 template <class T>
@@ -214,7 +225,11 @@ std::unique_ptr<Runner> Runner::make(const Model& model, const RunnerOptions& op
     case Arith::f32:
       break;
   }
-  if (options.backend == Backend::cuda) return std::make_unique<CudaRunner>(model, options);
+  const bool hybrid = options.device_layers >= 0 && options.device_layers < model.program().n_layer;
+  if (options.backend == Backend::cuda && options.device_layers != 0) {
+    if (hybrid) return std::make_unique<CudaRunner<HybridSequence>>(model, options);
+    return std::make_unique<CudaRunner<CudaSequence>>(model, options);
+  }
   return std::make_unique<CpuRunner>(model, options);
 }
 

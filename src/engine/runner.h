@@ -34,6 +34,7 @@ struct RunnerOptions {
   Arith arith = Arith::fast;
   Backend backend = Backend::cpu;  // of the fast arithmetic
   int device = 0;                  // of CUDA
+  int device_layers = -1;          // the first layers, the rest on the CPU; -1: all
   int n_ctx = 0;                   // 0: what the model was trained with
   int n_ubatch = 512;              // tokens per call, at most; never changes a bit
   KvTypes kv = {};
