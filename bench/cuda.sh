@@ -4,6 +4,7 @@
 #   bench/cuda.sh BUILD MODEL...
 set -euo pipefail
 build=${1:?usage: bench/cuda.sh BUILD MODEL...}; shift
+scratch=$(mktemp -d); trap 'rm -r "$scratch"' EXIT
 
 for tests in "$build/plumb_cuda_test --gtest_filter=*OnDevice*" \
              "$build/plumb_engine_test --gtest_filter=OnDevice*"; do
@@ -12,12 +13,16 @@ for tests in "$build/plumb_cuda_test --gtest_filter=*OnDevice*" \
 done
 for model in "$@"; do
   echo "== $model: logits and answers by layers on the device"
-  layers=$("$build/plumb" inspect -m "$model" | grep -o '[0-9]* layers' | head -n 1 | cut -d ' ' -f 1)
+  layers=$("$build/plumb" inspect "$model" | sed -n 's/.*\.block_count .* //p')
   for ngl in 0 1 $((layers / 2)) $((layers - 1)) "$layers"; do
-    answer=$("$build/plumb" run -m "$model" --backend cuda -ngl "$ngl" -p 'The capital of France is' -n 32 --temp 0 2>/dev/null)
-    logits=$("$build/plumb" logits -m "$model" --backend cuda -ngl "$ngl" -p 'The capital of France is' 2>/dev/null | sha256sum)
-    echo "-ngl $ngl: answer $(sha256sum <<<"$answer" | cut -c 1-12), logits ${logits:0:12}"
+    cuda=(-m "$model" --backend cuda -ngl "$ngl" -p 'The capital of France is')
+    answer=$("$build/plumb" run "${cuda[@]}" -n 32 --temp 0 -q)
+    "$build/plumb" logits "${cuda[@]}" --all -o "$scratch/logits.npy" >/dev/null
+    echo "-ngl $ngl: answer $(sha256sum <<<"$answer" | cut -c 1-12), logits of all tokens $(
+      sha256sum "$scratch/logits.npy" | cut -c 1-12)" | tee -a "$scratch/hashes"
   done
+  [[ $(cut -d : -f 2 "$scratch/hashes" | sort -u | wc -l) == 1 ]] || { echo "failed: they differ"; exit 1; }
+  rm "$scratch/hashes"
   echo "$answer" | head -n 3
   for ngl in -1 $((layers / 2)); do "$build/plumb" bench -m "$model" --backend cuda -ngl "$ngl" -p 512 -n 128 -r 3; done
 done
