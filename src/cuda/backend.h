@@ -29,6 +29,17 @@ struct CudaOptions {
   const cuda::Api* api = nullptr;  // null: the library found at run time
 };
 
+struct CudaMemory {
+  std::string device;
+  int64_t free = 0, total = 0;
+};
+
+/// Of the device that the options name.
+CudaMemory cuda_memory(const CudaOptions& options);
+
+/// Device memory that a CudaSequence will take, in bytes; touches no device. Throws Error "cuda.unsupported".
+int64_t cuda_bytes(const Program& program, const CudaOptions& options);
+
 /// The weights of a Program and one sequence's keys and values on a device.
 class CudaSequence {
  public:

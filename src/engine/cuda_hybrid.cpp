@@ -22,7 +22,51 @@ Value first_of(const Program& p, int layer) {
   return -1;
 }
 
+// Left to the driver, its graphs and what it allocates for launches.
+constexpr int64_t kReserve = int64_t(256) << 20;
+
+int64_t bytes_of(const Program& program, const CudaOptions& options, int layers) {
+  if (layers <= 0) return 0;
+  const bool all = layers >= program.n_layer;
+  return cuda_bytes(all ? program : split_program(program, layers).front, options);
+}
+
+std::string mib(int64_t bytes) { return fmt::format("{:.1f} MiB", double(bytes) / (1 << 20)); }
+
 }  // namespace
+
+std::string Fit::text(int n_layer) const {
+  return fmt::format("{} of {} layers on {}: {} of {} free; all would take {}", layers, n_layer,
+                     memory.device, mib(bytes), mib(memory.free), mib(all_bytes));
+}
+
+Fit fit_layers(const Program& program, const CudaOptions& options) {
+  Fit fit{.memory = cuda_memory(options)};
+  fit.all_bytes = bytes_of(program, options, program.n_layer);
+  const int64_t room = fit.memory.free - kReserve;
+  int low = 0, high = program.n_layer + 1;  // low fits, high does not
+  if (fit.all_bytes <= room) low = program.n_layer;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (bytes_of(program, options, middle) <= room ? low : high) = middle;
+  }
+  fit.layers = low, fit.bytes = bytes_of(program, options, low);
+  return fit;
+}
+
+void check_fits(const Program& program, const CudaOptions& options, int layers) {
+  const int n = layers < 0 ? program.n_layer : std::min(layers, program.n_layer);
+  const CudaMemory memory = cuda_memory(options);
+  const int64_t bytes = bytes_of(program, options, n);
+  if (bytes <= memory.free) return;
+  const Fit fit = fit_layers(program, options);
+  throw Error({.code = "memory.device",
+               .expected = fmt::format("{} of device memory for {} of {} layers and {} tokens", mib(bytes), n,
+                                       program.n_layer, options.n_ctx),
+               .found = fmt::format("{} free on {}", mib(memory.free), memory.device),
+               .where = {.key = "--n-gpu-layers"},
+               .remedy = fmt::format("{} layers would fit: --fit; a smaller -c needs less", fit.layers)});
+}
 
 SplitProgram split_program(const Program& program, int layers) {
   PLUMB_CHECK(layers > 0 && layers < program.n_layer);

@@ -28,6 +28,21 @@ struct SplitProgram {
 /// than one value crosses the cut.
 SplitProgram split_program(const Program& program, int layers);
 
+/// How many of the first layers fit into a device's free memory, all counting with the output.
+struct Fit {
+  int layers = 0;                    // 0 to n_layer
+  int64_t bytes = 0, all_bytes = 0;  // what these take, and what all would
+  CudaMemory memory;
+
+  /// One line for the user.
+  std::string text(int n_layer) const;
+};
+Fit fit_layers(const Program& program, const CudaOptions& options);
+
+/// Throws Error "memory.device" when the first `layers` (-1: all) do not fit: what they take, what is free,
+/// how many would fit.
+void check_fits(const Program& program, const CudaOptions& options, int layers);
+
 struct HybridOptions {
   int layers = 1;  // on the device, at least 1 and fewer than the model has
   CudaOptions cuda = {};
