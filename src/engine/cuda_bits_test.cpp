@@ -122,7 +122,13 @@ TEST_P(CudaBits, AcrossSeveralChunksOfKeysLogitsAreTheCpus) {
 }
 
 TEST_P(CudaBits, WhereverLayersAreCutBetweenDeviceAndCpuLogitsAreTheCpus) {
-  const TestModel model(Format::Q4_K, {.n_layer = 3, .post_norms = true});
+  const TestModel model(Format::Q8_0, {.n_embd = 64,
+                                       .n_head = 2,
+                                       .n_head_kv = 1,
+                                       .head_dim = 32,
+                                       .n_ff = 64,
+                                       .n_layer = 3,
+                                       .post_norms = true});
   const Program p = model.program();
   const std::vector<int> all = tokens(9);
   for (KvType kv : {KvType::f16, KvType::f32}) {
