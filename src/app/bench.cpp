@@ -164,7 +164,7 @@ class Bench {
     BenchResult r;
     r.model_filename = m.path(), r.model_type = describe_model(model.file());
     r.model_size = tensor_bytes(model.file()), r.model_n_params = count_parameters(model.file());
-    r.backend = m.backend == "cuda" ? "CUDA" : "CPU";
+    r.backend = m.backend == "cpu" ? "CPU" : "CUDA";
     r.cpu_info = cpu_name(), r.isa = name(model.isa());
     r.type_k = s.type_k, r.type_v = s.type_v, r.test_time = utc_now();
     r.n_batch = s.batch, r.n_ubatch = s.ubatch, r.n_threads = s.threads;

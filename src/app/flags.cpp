@@ -65,9 +65,9 @@ void use_cuda(const ModelFlags& flags, RunnerOptions& o) {
                  .found = flags.arith,
                  .where = {.key = "--arith"}});
   }
-  if (flags.n_gpu_layers > 0) {
+  if (flags.n_gpu_layers > 0 && flags.arith == "f32") {
     throw Error({.code = "usage.value",
-                 .expected = "-1, all layers on the device, or 0, none",
+                 .expected = "-1, all layers on the device, or 0, none, with --arith f32",
                  .found = std::to_string(flags.n_gpu_layers),
                  .where = {.key = "--n-gpu-layers"}});
   }
@@ -77,7 +77,15 @@ void use_cuda(const ModelFlags& flags, RunnerOptions& o) {
                  .found = "cuda: " + why,
                  .where = {.key = "--backend"}});
   }
-  o.backend = Backend::cuda, o.device = flags.device;
+  o.backend = Backend::cuda, o.device = flags.device, o.device_layers = flags.n_gpu_layers;
+  o.fit = (flags.fit || flags.backend == "hybrid") && flags.n_gpu_layers < 0;
+  if (o.fit && flags.arith == "f32") {
+    throw Error({.code = "usage.arith",
+                 .expected = "--arith fast with --fit: the CPU has no f32",
+                 .found = flags.arith,
+                 .where = {.key = "--arith"}});
+  }
+  o.note = [](const std::string& text) { std::fprintf(stderr, "plumb: %s\n", text.c_str()); };
 }
 
 std::atomic<bool> interrupted = false;
@@ -116,11 +124,14 @@ std::vector<std::string> expand_short_names(int argc, char** argv) {
 }
 
 void ModelFlags::add_backend(CLI::App* c) {
-  flag(c, "--backend", backend, "Where the model runs: cpu, cuda")
-      ->check(CLI::IsMember({"cpu", "cuda"}))
+  flag(c, "--backend", backend, "Where the model runs: cpu, cuda, or hybrid: cuda with --fit")
+      ->check(CLI::IsMember({"cpu", "cuda", "hybrid"}))
       ->capture_default_str();
-  flag(c, "--n-gpu-layers", n_gpu_layers, "Layers on the device: -1, all of them, or 0, none (-ngl)")
+  flag(c, "--n-gpu-layers", n_gpu_layers,
+       "The first N layers on the device, the rest on the CPU; -1: all (-ngl)")
+      ->check(CLI::Range(-1, 100000))
       ->capture_default_str();
+  flag(c, "--fit", fit, "As many layers on the device as fit into its free memory; says how many");
   flag(c, "--device", device, "Number of the CUDA device")->capture_default_str();
 }
 
@@ -214,10 +225,10 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
             : arith == "f32"   ? Arith::f32
                                : Arith::fast;
   o.n_ctx = ctx_size;
-  if (backend == "cuda" && n_gpu_layers != 0) use_cuda(*this, o);
+  if (backend != "cpu" && n_gpu_layers != 0) use_cuda(*this, o);
   o.n_ubatch = ubatch_size;
   o.kv = {kv_type(cache_type_k, "--cache-type-k"), kv_type(cache_type_v, "--cache-type-v")};
-  const bool on_cuda = backend == "cuda" && n_gpu_layers != 0;
+  const bool on_cuda = backend != "cpu" && n_gpu_layers != 0;
   if (o.arith == Arith::f32 && !on_cuda) {
     throw Error({.code = "usage.arith",
                  .expected = "--backend cuda with f32; on the CPU ref32 is the arithmetic in f32",
@@ -238,7 +249,7 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
                  .found = fmt::format("--arith {} --backend {}", arith, backend),
                  .where = {.key = "--spec"}});
   }
-  const bool wide = act == "16" || (act.empty() && on_cuda);
+  const bool wide = act == "16" || (act.empty() && backend != "cpu");
   o.rounding = wide ? Rounding::int16 : act == "8" ? Rounding::int8 : Rounding::refined;
   o.cancel = cancel;
   return o;

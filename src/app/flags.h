@@ -46,6 +46,7 @@ struct ModelFlags {
   std::string backend = "cpu";
   int n_gpu_layers = -1;
   int device = 0;
+  bool fit = false;
   std::string cache_type_k = "f16", cache_type_v = "f16";
   int threads = 0;
   int ctx_size = 0;

@@ -7,7 +7,7 @@
 
 namespace plumb::cuda {
 
-constexpr int kApiVersion = 3;
+constexpr int kApiVersion = 4;
 
 // Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
 // scales them. Units of kRowGroup rows lie side by side, [rows / 16][units][16], and so do superblocks'
@@ -172,6 +172,7 @@ struct Api {
   const char* (*count)(int* devices);
   const char* (*open)(int device, Context** out, DeviceInfo* info);
   void (*close)(Context*);
+  const char* (*memory)(Context*, int64_t* free_bytes);
   const char* (*allocate)(Context*, int64_t bytes, void** out);
   void (*release)(Context*, void*);
   const char* (*allocate_host)(Context*, int64_t bytes, void** out);

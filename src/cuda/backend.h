@@ -29,6 +29,17 @@ struct CudaOptions {
   const cuda::Api* api = nullptr;  // null: the library found at run time
 };
 
+struct CudaMemory {
+  std::string device;
+  int64_t free = 0, total = 0;
+};
+
+/// Of the device that the options name.
+CudaMemory cuda_memory(const CudaOptions& options);
+
+/// Device memory that a CudaSequence will take, in bytes; touches no device. Throws Error "cuda.unsupported".
+int64_t cuda_bytes(const Program& program, const CudaOptions& options);
+
 /// The weights of a Program and one sequence's keys and values on a device.
 class CudaSequence {
  public:
@@ -41,6 +52,9 @@ class CudaSequence {
   /// Runs at most max_tokens tokens from position `first`; returns the logits of the last, or nothing if not
   /// `want`ed. Throws Error "numeric.nonfinite".
   std::span<const float> decode(std::span<const int> tokens, int64_t first, bool want);
+
+  /// The same for a Program whose output is no matrix: the output's rows, [tokens, row_stride(size)].
+  std::span<const float> rows(std::span<const int> tokens, int64_t first);
 
   /// The same, but computes what `value` needs; returns its rows, [tokens, row_stride(size)].
   std::span<const float> observe(std::span<const int> tokens, int64_t first, Value value);

@@ -36,6 +36,13 @@ void close(Context* c) {
   delete c;
 }
 
+const char* memory(Context*, int64_t* free_bytes) {
+  size_t free = 0, total = 0;
+  const char* e = text(cudaMemGetInfo(&free, &total));
+  *free_bytes = int64_t(free);
+  return e;
+}
+
 const char* allocate(Context*, int64_t bytes, void** out) { return text(cudaMalloc(out, size_t(bytes))); }
 void release(Context*, void* p) { cudaFree(p); }
 
@@ -77,7 +84,7 @@ void drop(Context*, Graph* g) {
   delete g;
 }
 
-constexpr Api kApi = {kApiVersion, count, open, close, allocate, release, allocate_host, release_host, upload, download, zero, embed, row,
+constexpr Api kApi = {kApiVersion, count, open, close, memory, allocate, release, allocate_host, release_host, upload, download, zero, embed, row,
                       linear, to_half, round_rows, heads, attention, glu, begin, end, run, drop};
 
 }  // namespace

@@ -196,6 +196,8 @@ void Executor::operator()(const RowStep& s, const Step& step, const Call& c) {
   op.sum = at(s.sum), op.sum_stride = stride(s.sum);
   op.norm = state_.weights.vector(s.norm), op.eps = s.eps;
   op.out = at(s.out), op.out_stride = stride(s.out);
+  if (!op.out)
+    op.out = op.sum, op.out_stride = op.sum_stride, op.sum = nullptr, op.norm = nullptr;  // observed
   const bool gather = step.wanted && plan_.max_wanted != plan_.max_tokens;
   op.rows = gather ? ids_.ints() + 2 * plan_.max_tokens : nullptr;
   op.n = step.wanted ? c.wanted : c.n;

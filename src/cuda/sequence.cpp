@@ -48,8 +48,8 @@ struct Device {
   cuda::DeviceInfo info = {};
 };
 
-std::vector<cuda::SequenceState::Layer> make_cache(const Program& p, const Device& device,
-                                                   const CudaOptions& options) {
+std::vector<cuda::SequenceState::Layer> make_cache(const Program& p, const cuda::Api& api,
+                                                   cuda::Context* context, const CudaOptions& options) {
   std::vector<cuda::SequenceState::Layer> layers;
   for (const Node& n : p.nodes) {
     const auto* a = std::get_if<Attention>(&n.op);
@@ -58,13 +58,73 @@ std::vector<cuda::SequenceState::Layer> make_cache(const Program& p, const Devic
     const int64_t bytes = options.n_ctx * p.shape(n.in[1]).size() * (options.kv_f32 ? 4 : 2);
     auto& layer = layers[size_t(a->layer)];
     const std::string purpose = fmt::format("keys and values of {} tokens", options.n_ctx);
-    layer.k = cuda::DeviceBuffer(device.api, device.context, bytes, purpose);
-    layer.v = cuda::DeviceBuffer(device.api, device.context, bytes, purpose);
+    layer.k = cuda::DeviceBuffer(api, context, bytes, purpose);
+    layer.v = cuda::DeviceBuffer(api, context, bytes, purpose);
   }
   return layers;
 }
 
+struct Planned {
+  Planned(const Program& program, const PlanOptions& options, const cuda::SequenceState& state)
+      : plan(make_plan(program, options)), executor(plan, state) {}
+  const Plan plan;
+  cuda::Executor executor;
+};
+
+PlanOptions plan_options(const CudaOptions& options, int tokens, std::set<Value> values) {
+  const bool all = !values.empty();
+  return {.max_tokens = tokens,
+          .all_rows = all,
+          .fuse = options.fuse,
+          .rounding = options.rounding,
+          .rows_apart = true,
+          .observed = std::move(values)};
+}
+
+// What the device takes for an allocation.
+int64_t granted(int64_t bytes) {
+  const int64_t unit = bytes >= (1 << 20) ? 1 << 21 : 512;
+  return (bytes + unit - 1) / unit * unit;
+}
+
+// A device that only counts; its context is the count.
+cuda::Api counting_api() {
+  cuda::Api api{};
+  api.allocate = [](cuda::Context* count, int64_t bytes, void** out) -> const char* {
+    *reinterpret_cast<int64_t*>(count) += granted(bytes);
+    *out = count;
+    return nullptr;
+  };
+  api.release = [](cuda::Context*, void*) {};
+  api.upload = [](cuda::Context*, void*, const void*, int64_t) -> const char* { return nullptr; };
+  api.zero = [](cuda::Context*, void*, int64_t) -> const char* { return nullptr; };
+  return api;
+}
+
 }  // namespace
+
+CudaMemory cuda_memory(const CudaOptions& options) {
+  const Device device(library(options), options.device);
+  return {device.info.name, device.info.free_bytes, device.info.bytes};
+}
+
+int64_t cuda_bytes(const Program& program, const CudaOptions& options) {
+  cuda::check_supported(program);
+  int64_t bytes = 0;
+  const cuda::Api api = counting_api();
+  auto* context = reinterpret_cast<cuda::Context*>(&bytes);
+  const cuda::Weights weights(program, api, context);
+  const cuda::SequenceState sequence{api,
+                                     context,
+                                     weights,
+                                     options.n_ctx,
+                                     options.kv_f32,
+                                     options.f32,
+                                     make_cache(program, api, context, options)};
+  const Planned one(program, plan_options(options, 1, {}), sequence);
+  const Planned many(program, plan_options(options, options.max_tokens, {}), sequence);
+  return bytes;
+}
 
 std::string cuda_missing() {
   std::string why;
@@ -72,13 +132,6 @@ std::string cuda_missing() {
 }
 
 struct CudaSequence::State {
-  struct Planned {
-    Planned(const Program& program, const PlanOptions& options, const cuda::SequenceState& state)
-        : plan(make_plan(program, options)), executor(plan, state) {}
-    const Plan plan;
-    cuda::Executor executor;
-  };
-
   State(const Program& program_, Pool& pool, const CudaOptions& options_, const Progress& progress)
       : program(program_),
         options(options_),
@@ -90,21 +143,17 @@ struct CudaSequence::State {
                  options_.n_ctx,
                  options_.kv_f32,
                  options_.f32,
-                 make_cache(program_, device, options_)} {}
+                 make_cache(program_, device.api, device.context, options_)} {}
 
   Planned& planned(std::unique_ptr<Planned>& which, int tokens, std::set<Value> values) {
     if (!which) {
-      const bool all = !values.empty();
-      which = std::make_unique<Planned>(program,
-                                        PlanOptions{.max_tokens = tokens,
-                                                    .all_rows = all,
-                                                    .fuse = options.fuse,
-                                                    .rounding = options.rounding,
-                                                    .rows_apart = true,
-                                                    .observed = std::move(values)},
-                                        sequence);
+      which = std::make_unique<Planned>(program, plan_options(options, tokens, std::move(values)), sequence);
     }
     return *which;
+  }
+
+  Planned& planned_for(size_t tokens) {
+    return tokens == 1 ? planned(one, 1, {}) : planned(many, options.max_tokens, {});
   }
 
   const Program& program;
@@ -122,9 +171,15 @@ CudaSequence::CudaSequence(const Program& program, Pool& pool, const CudaOptions
 
 CudaSequence::~CudaSequence() = default;
 
+std::span<const float> CudaSequence::rows(std::span<const int> tokens, int64_t first) {
+  auto& planned = state_->planned_for(tokens.size());
+  planned.executor.run(tokens, first, true);
+  return planned.executor.rows(state_->program.output, int(tokens.size()));
+}
+
 std::span<const float> CudaSequence::decode(std::span<const int> tokens, int64_t first, bool want) {
   State& s = *state_;
-  auto& planned = tokens.size() == 1 ? s.planned(s.one, 1, {}) : s.planned(s.many, s.options.max_tokens, {});
+  auto& planned = s.planned_for(tokens.size());
   planned.executor.run(tokens, first, want);
   if (!want) return {};
   const std::span<const float> row =

@@ -11,6 +11,7 @@ namespace plumb::cuda {
 namespace {
 
 int64_t aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
+int64_t padded(int64_t columns) { return (columns + 31) / 32 * 32; }
 int64_t whole_groups(int64_t rows) { return (rows + kRowGroup - 1) / kRowGroup * kRowGroup; }
 
 // Which weights are matrices, and which are vectors.
@@ -29,9 +30,16 @@ void classify(const Program& p, std::vector<bool>& is_matrix, std::vector<bool>&
 
 DeviceBuffer::DeviceBuffer(const Api& api, Context* context, int64_t bytes, const std::string& purpose)
     : api_(&api), context_(context) {
-  if (bytes > 0)
-    check(api.allocate(context, bytes, &data_),
-          fmt::format("{} bytes of device memory for {}", bytes, purpose));
+  if (bytes <= 0) return;
+  const char* error = api.allocate(context, bytes, &data_);
+  int64_t free = 0;
+  if (error && !api.memory(context, &free)) {
+    throw Error({.code = "memory.device",
+                 .expected = fmt::format("{} bytes of device memory for {}", bytes, purpose),
+                 .found = fmt::format("{} bytes free: {}", free, error),
+                 .remedy = "lower -c, or --fit, which leaves layers that do not fit to the CPU"});
+  }
+  check(error, fmt::format("{} bytes of device memory for {}", bytes, purpose));
 }
 
 DeviceBuffer::~DeviceBuffer() {
@@ -56,20 +64,14 @@ std::span<float> HostBuffer::floats(const Api& api, Context* context, int64_t n)
   return {static_cast<float*>(data_), size_t(n)};
 }
 
-Weights::Weights(const Program& program, const Api& api, Context* context, Pool& pool,
-                 const std::function<void(double)>& progress)
+Weights::Weights(const Program& program, const Api& api, Context* context)
     : api_(api), context_(context), matrices_(program.weights.size()), vectors_(program.weights.size()) {
   std::vector<bool> is_matrix(program.weights.size()), is_vector(program.weights.size());
   classify(program, is_matrix, is_vector);
   for (size_t w = 0; w < program.weights.size(); ++w) {
     const WeightRef& ref = program.weights[w];
     if (is_vector[w]) {
-      std::vector<float> values(size_t((ref.columns + 31) / 32 * 32));
-      decode(ref.format, ref.data, ref.columns, values.data());
-      const int64_t bytes = int64_t(values.size()) * 4;
-      DeviceBuffer& b = buffers_.emplace_back(api, context, bytes, ref.name);
-      check(api.upload(context, b.data(), values.data(), bytes), "copy " + ref.name);
-      vectors_[w] = b.floats();
+      vectors_[w] = buffers_.emplace_back(api, context, padded(ref.columns) * 4, ref.name).floats();
     }
     if (is_matrix[w]) {
       const MatrixFormat format = *matrix_format(ref.format);
@@ -79,8 +81,22 @@ Weights::Weights(const Program& program, const Api& api, Context* context, Pool&
       const uint8_t* data = buffers_.emplace_back(api, context, q + h + s + p.d * rows, ref.name).data();
       matrices_[w] = {data,   data + q,      data + q + h,    data + q + h + s,
                       format, int(ref.rows), int(ref.columns)};
-      upload_matrix(ref, matrices_[w], pool);
     }
+  }
+}
+
+Weights::Weights(const Program& program, const Api& api, Context* context, Pool& pool,
+                 const std::function<void(double)>& progress)
+    : Weights(program, api, context) {
+  for (size_t w = 0; w < program.weights.size(); ++w) {
+    const WeightRef& ref = program.weights[w];
+    if (vectors_[w]) {
+      std::vector<float> values(size_t(padded(ref.columns)));
+      decode(ref.format, ref.data, ref.columns, values.data());
+      check(api.upload(context, const_cast<float*>(vectors_[w]), values.data(), padded(ref.columns) * 4),
+            "copy " + ref.name);
+    }
+    if (matrices_[w].q) upload_matrix(ref, matrices_[w], pool);
     progress(double(w + 1) / double(program.weights.size()));
   }
 }

@@ -56,6 +56,8 @@ class Weights {
  public:
   Weights(const Program& program, const Api& api, Context* context, Pool& pool,
           const std::function<void(double)>& progress);
+  /// Only their memory.
+  Weights(const Program& program, const Api& api, Context* context);
 
   const Matrix& matrix(Weight w) const { return matrices_[size_t(w)]; }
   /// Null for w = -1.

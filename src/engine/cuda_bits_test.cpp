@@ -1,14 +1,18 @@
 // The CUDA backend against the CPU's: the same bits, always with the kernels on a processor, and on the
 // device where there is one.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <map>
 #include <numeric>
 
+#include "base/error.h"
 #include "cpu/executor.h"
 #include "cuda/backend.h"
 #include "cuda/library.h"
 #include "cuda/test_model.h"
+#include "engine/cuda_hybrid.h"
 
 namespace plumb {
 namespace {
@@ -115,6 +119,109 @@ TEST_P(CudaBits, AcrossSeveralChunksOfKeysLogitsAreTheCpus) {
   expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 530), want, "at once");
   expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 529), want, "the last token alone");
   expect_same(on_cuda(p, Rounding::refined, KvType::f16, 530, 265), want, "in two pieces");
+}
+
+TEST_P(CudaBits, WhereverLayersAreCutBetweenDeviceAndCpuLogitsAreTheCpus) {
+  const TestModel model(Format::Q8_0, {.n_embd = 64,
+                                       .n_head = 2,
+                                       .n_head_kv = 1,
+                                       .head_dim = 32,
+                                       .n_ff = 64,
+                                       .n_layer = 3,
+                                       .post_norms = true});
+  const Program p = model.program();
+  const std::vector<int> all = tokens(9);
+  for (KvType kv : {KvType::f16, KvType::f32}) {
+    const std::vector<float> want = on_cpu(p, Rounding::int16, kv, 9);
+    for (int layers : {1, 2}) {
+      const CudaOptions cuda{.n_ctx = 10,
+                             .max_tokens = 4,
+                             .kv_f32 = kv == KvType::f32,
+                             .rounding = Rounding::int16,
+                             .api = api_};
+      HybridSequence s(p, pool_, {.layers = layers, .cuda = cuda, .kv = {kv, kv}}, [](double) {});
+      s.decode(std::span(all).first(4), 0, false);
+      s.decode(std::span(all).subspan(4, 4), 4, false);
+      const auto row = s.decode(std::span(all).last(1), 8, true);
+      expect_same({row.begin(), row.end()}, want, std::to_string(layers) + " layers on the device");
+      const int output_norm = p.nodes[size_t(p.output)].in[0];
+      for (Value v :
+           {p.find("blk.0.attn_norm"), p.find("blk.0.ffn_out"), p.find("blk.2.attn_out"), output_norm}) {
+        const auto seen = s.observe(std::span(all).first(2), 0, v);
+        CudaSequence whole(p, pool_, cuda, [](double) {});
+        const auto wanted = whole.observe(std::span(all).first(2), 0, v);
+        const size_t stride = size_t(row_stride(p.shape(v).size())), size = size_t(p.shape(v).size());
+        for (size_t t = 0; t < 2; ++t) {
+          const auto a = seen.subspan(t * stride, size), b = wanted.subspan(t * stride, size);
+          expect_same({a.begin(), a.end()}, {b.begin(), b.end()}, p.nodes[size_t(v)].name);
+        }
+      }
+    }
+  }
+}
+
+TEST(SplitProgram, CutsWhereOneValueCrossesAndNamesIt) {
+  const TestModel model(Format::Q8_0, {.n_layer = 3});
+  const Program p = model.program();
+  const SplitProgram s = split_program(p, 2);
+  EXPECT_EQ(s.front.nodes.back().name, "blk.1.ffn_out");
+  EXPECT_EQ(s.tail.nodes[0].name, "blk.1.ffn_out");
+  EXPECT_EQ(s.tail.nodes[1].name, "blk.2.attn_norm");
+  EXPECT_EQ(s.front.nodes.size() + s.tail.nodes.size(), p.nodes.size() + 1);
+  EXPECT_EQ(s.tail.nodes[size_t(s.tail.output)].name, p.nodes[size_t(p.output)].name);
+}
+
+// The kernels on a processor, on a device with little memory, of which a sequence may take all.
+int64_t memory_left = 0;
+cuda::Api small_device(int64_t bytes) {
+  memory_left = bytes;
+  cuda::Api api = *plumb_cuda_api();
+  api.open = [](int device, cuda::Context** out, cuda::DeviceInfo* info) {
+    const char* error = plumb_cuda_api()->open(device, out, info);
+    info->free_bytes = memory_left;
+    return error;
+  };
+  api.memory = [](cuda::Context*, int64_t* free) -> const char* { return *free = memory_left, nullptr; };
+  api.allocate = [](cuda::Context* c, int64_t n, void** out) -> const char* {
+    if (n > memory_left) return "out of memory";
+    memory_left -= n;
+    return plumb_cuda_api()->allocate(c, n, out);
+  };
+  return api;
+}
+
+TEST(Fit, TakesTheLayersThatFitAndTheyRunInWhatWasCounted) {
+  const TestModel model(Format::Q4_K, {.n_layer = 3});
+  const Program p = model.program();
+  Pool pool(1);
+  CudaOptions options{.n_ctx = 8, .max_tokens = 4};
+  const int64_t reserve = int64_t(256) << 20, two = cuda_bytes(split_program(p, 2).front, options);
+  EXPECT_LT(two, cuda_bytes(p, options));
+  for (const auto& [room, layers] : std::map<int64_t, int>{{0, 0}, {two - 1, 1}, {two, 2}, {two * 9, 3}}) {
+    const cuda::Api api = small_device(reserve + room);
+    options.api = &api;
+    EXPECT_EQ(fit_layers(p, options).layers, layers) << room;
+  }
+  const cuda::Api api = small_device(two);
+  options.api = &api;
+  HybridSequence s(p, pool, {.layers = 2, .cuda = options}, [](double) {});
+  EXPECT_FALSE(s.decode(std::vector<int>{1, 2, 3}, 0, true).empty());
+  EXPECT_FALSE(s.decode(std::vector<int>{1}, 3, true).empty());
+}
+
+TEST(Fit, TooManyLayersAreRefusedWithWhatTheyTakeWhatIsFreeAndWhatWouldFit) {
+  const TestModel model(Format::Q8_0, {.n_layer = 3});
+  const Program p = model.program();
+  const cuda::Api api = small_device(1 << 20);
+  try {
+    check_fits(p, {.n_ctx = 8, .max_tokens = 4, .api = &api}, -1);
+    FAIL() << "nothing thrown";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), "memory.device");
+    EXPECT_THAT(e.what(), testing::HasSubstr("for 3 of 3 layers and 8 tokens"));
+    EXPECT_THAT(e.what(), testing::HasSubstr("1.0 MiB free"));
+    EXPECT_EQ(e.remedy(), "0 layers would fit: --fit; a smaller -c needs less");
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(OnProcessor, CudaBits, testing::Values(false));

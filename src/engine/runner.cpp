@@ -9,6 +9,7 @@
 #include "base/half.h"
 #include "cpu/executor.h"
 #include "cuda/backend.h"
+#include "engine/cuda_hybrid.h"
 #include "engine/draft.h"
 #include "program/reference.h"
 
@@ -128,21 +129,40 @@ class CpuRunner : public Runner {
   DraftCounts counts_;
 };
 
+int64_t context_of(const Model& model, const RunnerOptions& options) {
+  return options.n_ctx > 0 ? options.n_ctx : model.program().n_ctx_train;
+}
+
+CudaOptions cuda_options(const Model& model, const RunnerOptions& options) {
+  const int64_t n_ctx = context_of(model, options);
+  return {.device = options.device,
+          .n_ctx = n_ctx,
+          .max_tokens = int(std::min<int64_t>(options.n_ubatch, n_ctx)),
+          .kv_f32 = options.kv.k == KvType::f32 || options.arith == Arith::f32,
+          .f32 = options.arith == Arith::f32,
+          .rounding = options.rounding,
+          .fuse = options.fuse};
+}
+
+// A whole model on a device, or its first layers.
+template <class Sequence>
 class CudaRunner : public Runner {
  public:
   CudaRunner(const Model& model, const RunnerOptions& options)
       : Runner(model, options),
-        sequence_(model.program(), model.pool(),
-                  {.device = options.device,
-                   .n_ctx = n_ctx_,
-                   .max_tokens = options_.n_ubatch,
-                   .kv_f32 = options.kv.k == KvType::f32 || options.arith == Arith::f32,
-                   .f32 = options.arith == Arith::f32,
-                   .rounding = options.rounding,
-                   .fuse = options.fuse},
+        sequence_(model.program(), model.pool(), sequence_options(),
                   [&model](double share) { model.progress()("loading", share); }) {}
 
  private:
+  auto sequence_options() const {
+    const CudaOptions cuda = cuda_options(model_, options_);
+    if constexpr (std::is_same_v<Sequence, CudaSequence>) {
+      return cuda;
+    } else {
+      return HybridOptions{options_.device_layers, cuda, options_.kv, model_.isa()};
+    }
+  }
+
   std::span<const float> decode_piece(std::span<const int> tokens, bool last) override {
     return sequence_.decode(tokens, length_, last);
   }
@@ -156,8 +176,25 @@ class CudaRunner : public Runner {
     }
   }
 
-  CudaSequence sequence_;
+  Sequence sequence_;
 };
+
+std::unique_ptr<Runner> make_cuda(const Model& model, const RunnerOptions& asked) {
+  const Program& program = model.program();
+  RunnerOptions options = asked;
+  if (asked.fit) {
+    const Fit fit = fit_layers(program, cuda_options(model, asked));
+    options.device_layers = fit.layers;
+    if (asked.note) asked.note(fit.text(program.n_layer));
+  } else {
+    check_fits(program, cuda_options(model, asked), asked.device_layers);
+  }
+  if (options.device_layers == 0) return std::make_unique<CpuRunner>(model, options);
+  if (options.device_layers < 0 || options.device_layers >= program.n_layer) {
+    return std::make_unique<CudaRunner<CudaSequence>>(model, options);
+  }
+  return std::make_unique<CudaRunner<HybridSequence>>(model, options);
+}
 
 template <class T>
 class ReferenceRunner : public Runner {
@@ -214,15 +251,12 @@ std::unique_ptr<Runner> Runner::make(const Model& model, const RunnerOptions& op
     case Arith::f32:
       break;
   }
-  if (options.backend == Backend::cuda) return std::make_unique<CudaRunner>(model, options);
+  if (options.backend == Backend::cuda && options.device_layers != 0) return make_cuda(model, options);
   return std::make_unique<CpuRunner>(model, options);
 }
 
 Runner::Runner(const Model& model, const RunnerOptions& options)
-    : model_(model),
-      options_(options),
-      n_ctx_(options.n_ctx > 0 ? options.n_ctx : model.program().n_ctx_train),
-      reach_(model.program().output) {
+    : model_(model), options_(options), n_ctx_(context_of(model, options)), reach_(model.program().output) {
   PLUMB_CHECK(options.n_ubatch >= 1);
   PLUMB_CHECK(options.taps.empty() || (options.see && options.draft == 0 &&
                                        (options.arith != Arith::fast || options.backend == Backend::cpu)));

@@ -32,10 +32,13 @@ struct SeenRows {
 
 struct RunnerOptions {
   Arith arith = Arith::fast;
-  Backend backend = Backend::cpu;  // of the fast arithmetic
-  int device = 0;                  // of CUDA
-  int n_ctx = 0;                   // 0: what the model was trained with
-  int n_ubatch = 512;              // tokens per call, at most; never changes a bit
+  Backend backend = Backend::cpu;                     // of the fast arithmetic
+  int device = 0;                                     // of CUDA
+  int device_layers = -1;                             // the first layers, the rest on the CPU; -1: all
+  bool fit = false;                                   // instead as many as fit
+  std::function<void(const std::string&)> note = {};  // hears how many these are
+  int n_ctx = 0;                                      // 0: what the model was trained with
+  int n_ubatch = 512;                                 // tokens per call, at most; never changes a bit
   KvTypes kv = {};
   Rounding rounding = Rounding::refined;    // of activations, in the fast arithmetic
   NodeRounding nodes = NodeRounding::none;  // of every value, in the references

@@ -1,0 +1,28 @@
+#!/bin/bash
+# Everything that needs a CUDA device, as one command: its tests, then for each model the same answer wherever the
+# layers run, then tokens per second. Needs the cuda preset's build, whole or only its programs beside each other.
+#   bench/cuda.sh BUILD MODEL...
+set -euo pipefail
+build=${1:?usage: bench/cuda.sh BUILD MODEL...}; shift
+scratch=$(mktemp -d); trap 'rm -r "$scratch"' EXIT
+
+for tests in "$build/plumb_cuda_test --gtest_filter=*OnDevice*" \
+             "$build/plumb_engine_test --gtest_filter=OnDevice*"; do
+  echo "== $tests"
+  $tests | grep -E '^\[  (PASSED|FAILED|SKIPPED)|Failure|different' || { echo "failed: $tests"; exit 1; }
+done
+for model in "$@"; do
+  echo "== $model: logits and answers by layers on the device"
+  layers=$("$build/plumb" inspect "$model" | sed -n 's/.*\.block_count .* //p')
+  for ngl in 0 1 $((layers / 2)) $((layers - 1)) "$layers"; do
+    cuda=(-m "$model" --backend cuda -ngl "$ngl" -p 'The capital of France is')
+    answer=$("$build/plumb" run "${cuda[@]}" -n 32 --temp 0 -q)
+    "$build/plumb" logits "${cuda[@]}" --all -o "$scratch/logits.npy" >/dev/null
+    echo "-ngl $ngl: answer $(sha256sum <<<"$answer" | cut -c 1-12), logits of all tokens $(
+      sha256sum "$scratch/logits.npy" | cut -c 1-12)" | tee -a "$scratch/hashes"
+  done
+  [[ $(cut -d : -f 2 "$scratch/hashes" | sort -u | wc -l) == 1 ]] || { echo "failed: they differ"; exit 1; }
+  rm "$scratch/hashes"
+  echo "$answer" | head -n 3
+  for ngl in -1 $((layers / 2)); do "$build/plumb" bench -m "$model" --backend cuda -ngl "$ngl" -p 512 -n 128 -r 3; done
+done
