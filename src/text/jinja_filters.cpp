@@ -137,8 +137,7 @@ Value filter_indent(Interpreter& in, const Value& v, Arguments& a) {
   const std::string pad = width && width->text()
                               ? width->text()->bytes
                               : std::string(size_t(std::max<int64_t>(0, a.integer(0, "width", 4))), ' ');
-  std::string s = to_text(in.heap, v) + "\n";
-  std::string out;
+  std::string s = to_text(in.heap, v) + "\n", out;
   bool begin = true;
   for (const std::string& line : splitlines(s, false)) {
     if (!begin) out += '\n';

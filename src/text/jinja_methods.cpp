@@ -201,6 +201,22 @@ Value dict_method(Heap& heap, const Dict& d, const std::string& name, const Argu
                                           : SequenceKind::items);
 }
 
+// One number as printf's `%` flags kind shows it.
+std::string formatted_number(std::string flags, char kind, const Value& value) {
+  const Value* v = &value;
+  if (std::count(flags.begin(), flags.end(), '.') > 1)
+    throw Fault{"template.value", "a number's format", flags};
+  if (flags.starts_with('-')) flags[0] = '<';
+  const bool real = kind == 'f' || kind == 'e' || kind == 'g';
+  const std::string full = fmt::format("{{:{}{}}}", flags, kind == 'i' ? 'd' : kind);
+  try {
+    return real ? fmt::format(fmt::runtime(full), v->as_real())
+                : fmt::format(fmt::runtime(full), v->real() ? int64_t(v->as_real()) : v->integer());
+  } catch (const fmt::format_error&) {
+    throw Fault{"template.value", "a number's format", flags};
+  }
+}
+
 }  // namespace
 
 bool is_method(const Value& object, std::string_view name) {
@@ -274,17 +290,7 @@ std::string format_percent(Heap& heap, std::string_view format, const std::vecto
       const std::string fill(size_t(std::max<int64_t>(0, width - characters(s))), ' ');
       out += left ? s + fill : fill + s;
     } else if (std::string_view("dixXfeg").find(kind) != std::string_view::npos && v->number()) {
-      if (std::count(flags.begin(), flags.end(), '.') > 1)
-        throw Fault{"template.value", "a number's format", flags};
-      if (flags.starts_with('-')) flags[0] = '<';
-      const bool real = kind == 'f' || kind == 'e' || kind == 'g';
-      const std::string full = fmt::format("{{:{}{}}}", flags, kind == 'i' ? 'd' : kind);
-      try {
-        out += real ? fmt::format(fmt::runtime(full), v->as_real())
-                    : fmt::format(fmt::runtime(full), v->real() ? int64_t(v->as_real()) : v->integer());
-      } catch (const fmt::format_error&) {
-        throw Fault{"template.value", "a number's format", flags};
-      }
+      out += formatted_number(flags, kind, *v);
     } else {
       throw Fault{"template.type", "a value that fits its format", type_name(*v)};
     }

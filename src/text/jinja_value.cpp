@@ -1,10 +1,10 @@
 #include "text/jinja_value.h"
 
 #include <fmt/format.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cmath>
+#include <ctime>
 
 #include "base/utf8.h"
 
