@@ -58,6 +58,11 @@ PLANTS = {
     "A15": KEYS["A15 fused gate and up split by halves of rows"].plant,
     "A14c": planted.change_weight(lambda n, w: n == "blk.1.attn_v", lambda w, m: 0 * w),
     "D1": eps(1e-3),
+    "D1=1e-06": eps(1e-6),
+    "D17=2": lambda m: [change(m) for change in (residual("attn_out", lambda x, y: x + 2 * y),
+                                                 residual("ffn_out", lambda x, y: x + 2 * y))],
+    "G2d=0.5": scale(lambda m, f: f / 2),
+    "G8b=4": KEYS["G8 window of 4 tokens"].plant,
     "D3": KEYS["D3 multiplied by the root"].plant,
     "D4": KEYS["D4 LayerNorm"].plant,
     "D5": KEYS["D5 sum for mean"].plant,
@@ -115,7 +120,7 @@ class ProbeFile(unittest.TestCase):
         cls.addClassCleanup(cls.folder.cleanup)
         cls.path = str(Path(cls.folder.name, "probe.gguf"))
         cls.book = json.loads(h.plumb("probe", "--gguf", cls.path, "--json", "-t", 2))
-        cls.faults = {f["fault"].split("-")[0]: f for f in cls.book["faults"] if "answer" in f}
+        cls.faults = {f["id"]: f for f in cls.book["faults"] if "answer" in f}
 
     def said(self, path, *flags):
         return h.plumb("run", "-m", path, "-p", self.book["prompt"], "-n", 4, "--temp", 0, "-t", 1, *flags)
@@ -129,9 +134,13 @@ class ProbeFile(unittest.TestCase):
     def poisoned(self, ask):
         out, answers = str(Path(self.folder.name, "poisoned.gguf")), {}
         carried = {f["id"] for f in json.loads(h.plumb("faults", "list", "--json")) if f["poison"]}
-        for i in self.faults.keys() & carried:
+        for i in self.faults:
+            if i.partition("=")[0] not in carried:
+                continue
             h.plumb("faults", "poison", i, "-m", self.path, "-o", out)
-            answers[i] = ask(out)
+            text = ask(out)
+            if text is not None:
+                answers[i] = text
         return answers
 
     def test_a_right_engine_says_ok_three_times_and_stops(self):
@@ -152,7 +161,7 @@ class ProbeFile(unittest.TestCase):
     def test_an_engine_in_numpy_names_the_fault_planted_into_it(self):
         names = {}
         for f in self.faults.values():
-            names[f["id"]] = f["answer"]
+            names[f["token"]] = f["answer"]
         ok = "ok"
         for arithmetic in ("f64", "q8"):
             answers = {}
@@ -172,7 +181,10 @@ class ProbeFile(unittest.TestCase):
             command = [os.environ["PLUMB_LLAMA"], "-m", path, "-p", self.book["prompt"], "-n", "4", "--temp", "0", "-no-cnv",
                        "--no-warmup", "-t", "1"]
             for _ in range(20):  # it loses what it prints last when the machine is busy
-                text = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+                run = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+                text = run.stdout
+                if run.returncode != 0:
+                    return None  # it refuses the file
                 if "[end of text]" in text or len(text.split()) >= len(self.book["prompt"].split()) + 4:
                     break
             return text.partition(self.book["prompt"])[2].replace("[end of text]", "")

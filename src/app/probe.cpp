@@ -51,10 +51,9 @@ Json as_json(const trace::ProbeBook& b) {
   std::map<int, std::string> texts(b.names.begin(), b.names.end());
   for (const trace::ProbeEntry& e : b.entries) {
     Json f;
-    f.set("fault", full_name(*e.fault));
-    if (e.fault->parameter.name) f.set("parameter", e.parameter);
+    f.set("id", id_of(e)), f.set("fault", full_name(*e.fault));
     if (e.answer >= 0) {
-      f.set("answer", texts[e.answer]), f.set("id", e.answer), f.set("after", e.step),
+      f.set("answer", texts[e.answer]), f.set("token", e.answer), f.set("after", e.step),
           f.set("margin", e.margin);
     } else {
       f.set("why_not", e.why_not);
@@ -69,16 +68,20 @@ void print_book(const Options& o, const trace::ProbeBook& book) {
   const auto count = [&](auto condition) {
     return std::count_if(book.entries.begin(), book.entries.end(), condition);
   };
-  const auto named = count([](const auto& e) { return e.answer >= 0; });
-  const auto blind = count([](const auto& e) { return e.fits && e.answer < 0; });
-  print_out(fmt::format("{}   names {} faults in {} classes\n", o.out, named, book.names.size()));
+  const auto usual = [](const auto& e) { return e.parameter == e.fault->parameter.usual; };
+  const auto all = count(usual);
+  const auto named = count([&](const auto& e) { return usual(e) && e.answer >= 0; });
+  const auto values = count([&](const auto& e) { return !usual(e) && e.answer >= 0; });
+  const auto blind = count([&](const auto& e) { return usual(e) && e.fits && e.answer < 0; });
+  print_out(fmt::format("{}   names {} faults, of parametric ones {} more values, in {} classes\n", o.out,
+                        named, values, book.names.size()));
   print_out(fmt::format("ask     \"{}\"   as plain text without a chat template; 4 tokens, greedy\n",
                         trace::kProbePrompt));
   print_out("read    the first word that is not \"ok\"; a right engine says \"ok ok ok\" and stops\n");
   print_out(
       fmt::format("blind   {} faults that the model could have do not show, {} need another model or\n"
                   "        formats that it lacks (--type); --json says which and why\n",
-                  blind, std::ssize(book.entries) - named - blind));
+                  blind, all - named - blind));
   print_out(fmt::format("try     plumb run -m {} -p '{}' -n 4 --fault F1\n", o.out, trace::kProbePrompt));
   flush_out();
 }

@@ -1,12 +1,13 @@
 #include "trace/probe.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <exception>
 #include <map>
 #include <mutex>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -170,6 +171,9 @@ void Maker::simulate() {
   for (const Fault& f : catalogue()) {
     if (f.control || f.id[0] == 'L') continue;
     cases_.push_back({.entry = {.fault = &f, .parameter = f.parameter.usual}});
+    for (double value : f.parameter.grid) {
+      if (value != f.parameter.usual) cases_.push_back({.entry = {.fault = &f, .parameter = value}});
+    }
   }
   Pool pool(o_.threads);
   std::mutex mutex;
@@ -314,7 +318,9 @@ ProbeBook Maker::book() const {
     b.entries.push_back(c.entry);
     if (c.entry.answer < 0) continue;
     std::string& name = names[c.entry.answer];
-    name += name.empty() ? full_name(*c.entry.fault) : "," + c.entry.fault->id;
+    const bool usual = c.entry.parameter == c.entry.fault->parameter.usual;
+    name += name.empty() ? usual ? full_name(*c.entry.fault) : id_of(c.entry) + "-" + c.entry.fault->name
+                         : "," + id_of(c.entry);
   }
   b.names.assign(names.begin(), names.end());
   return b;
@@ -330,6 +336,11 @@ void Maker::write(const std::string& path) {
 }
 
 }  // namespace
+
+std::string id_of(const ProbeEntry& e) {
+  return e.parameter == e.fault->parameter.usual ? e.fault->id
+                                                 : fmt::format("{}={:g}", e.fault->id, e.parameter);
+}
 
 ProbeBook write_probe_file(const std::string& path, const ProbeFileOptions& options) {
   return Maker(options).make(path);

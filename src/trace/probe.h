@@ -33,9 +33,12 @@ struct ProbeEntry {
 struct ProbeBook {
   std::vector<int> prompt;                         // ids
   std::vector<std::pair<int, std::string>> names;  // of classes: id and text
-  std::vector<ProbeEntry> entries;                 // in the order of the catalogue
-  double margin = 0;                               // the least of a right engine
+  std::vector<ProbeEntry> entries;  // in the order of the catalogue; parametric faults with several values
+  double margin = 0;                // the least of a right engine
 };
+
+/// "F1", or "D1=1e-06" where the parameter is not the usual one: what `--fault` takes.
+std::string id_of(const ProbeEntry& entry);
 
 /// Writes the file and tells what it can name. Throws Error "file.write", "run.cancelled".
 ProbeBook write_probe_file(const std::string& path, const ProbeFileOptions& options);

@@ -15,7 +15,7 @@ namespace plumb::trace {
 inline constexpr const char* kProbePrompt = "which fault is it?";
 
 struct ProbeModel {
-  static constexpr int kWidth = 256, kLayers = 3, kHeads = 8, kKvHeads = 2, kFfn = 512, kVocab = 512;
+  static constexpr int kWidth = 256, kLayers = 3, kHeads = 8, kKvHeads = 2, kFfn = 512, kVocab = 1024;
   static constexpr int kEnd = 2;                              // </s>
   static constexpr int kBack = 320, kOk = 321, kForth = 322;  // "ok" between the names of shifted ids
   static constexpr int kFirstName = 323;                      // to kVocab - 1
