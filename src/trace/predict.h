@@ -21,7 +21,7 @@ using Prediction = std::vector<PredictedGroup>;  // by group
 struct PredictRequest {
   const Variant& variant;
   const Evidence& evidence;
-  const Model& model;  // for its tokenizer, where a Variant changes what becomes of text
+  const Model& model;       // for its tokenizer, where a Variant changes what becomes of text
   int depth = 0;            // only groups up to this layer; n_layer: all
   int64_t ids = INT64_MAX;  // of those that were chosen, only so many
   Arithmetic profile = {};
