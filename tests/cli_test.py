@@ -106,6 +106,15 @@ class Failures(unittest.TestCase):
         self.expect(4, ["scalar"], "run", "-m", MODEL, "-p", "x", env={"PLUMB_ISA": "mmx"})
         self.expect(4, ["8 tokens of context"], "run", "-m", MODEL, "-c", "8", "--tokens", ",".join(["1"] * 9))
 
+    def test_faults_and_diagnoses_name_what_they_do_not_know(self):
+        self.expect(4, ["NOPE", "plumb faults list"], "faults", "show", "NOPE")
+        self.expect(4, ["D1", "eps"], "run", "-m", MODEL, "-p", "x", "--fault", "D1=7")
+        self.expect(2, ["fault.applies", "window"], "logits", "-m", MODEL, "-p", "x", "--fault", "G8")
+        self.expect(4, ["another file", "--output"], "faults", "poison", "F1", "-m", MODEL, "-o", MODEL)
+        self.expect(4, ["EVIDENCE"], "diagnose")
+        self.expect(4, ["--max-faults"], "diagnose", MODEL, "-m", MODEL, "--max-faults", "9")
+        self.expect(4, ["--type", "Q9"], "probe", "--gguf", "/dev/null/x", "--type", "Q9")
+
     def test_no_model_is_answered_with_how_to_get_one(self):
         with tempfile.TemporaryDirectory() as empty:
             self.expect(4, ["./dev demo"], "run", "-p", "x", "--models-dir", empty)

@@ -1,9 +1,11 @@
 """plumb diagnose against the NumPy oracle: planted faults are named from whatever the faulty run gives away, healthy runs are not."""
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -16,9 +18,9 @@ from faults import FAULTS, Faulty  # noqa: E402
 
 MODEL = "llama-Q4_0"
 SHOWN = {  # planted: the ids that are right answers
-    "A1 all matrices read by columns": "A1 A1b", "D14 residual added twice": "D14e",
+    "A1 all matrices read by columns": "A1 A1b", 
     "F1 other pairs are rotated": "F1 F2 F2b", "F3 rope base 50 times larger": "F3",
-    "G3 scaled twice": "G3 G3b G2d F6", "G6 no causal mask": "G6", "I1 gate and up exchanged": "I1b"}
+    "G6 no causal mask": "G6", "I1 gate and up exchanged": "I1b"}
 
 
 def diagnose(*arguments):
@@ -126,6 +128,26 @@ class Diagnose(unittest.TestCase):
         _, d = diagnose(self.evidence([], tokens=ids, prompt=len(self.ids)), "-m", self.path)
         self.assertTrue(d["weak"])
         self.assertTrue({"I1", "I1b"} & named(d))
+
+    def test_a_habit_with_text_is_named_from_the_ids_alone(self):
+        text = "Hello world"
+        r = subprocess.run([h.PLUMB, "tokenize", "-m", self.path, "-p", text, "--ids"], capture_output=True, text=True)
+        ids = json.loads(r.stdout)
+        status, d = diagnose(self.evidence([], tokens=[ids[0], *ids], text=text), "-m", self.path)
+        self.assertEqual((status, d["verdict"], d["first"]), (1, "named", "input.tokens"))
+        self.assertIn("K2", named(d))
+
+    def test_an_interrupt_ends_it_with_the_best_answer_so_far_or_none(self):
+        _, values = self.values("F13 rotated the other way")
+        for after in (0.2, 1.0):
+            p = subprocess.Popen([h.PLUMB, "diagnose", self.statistics(values), "-m", self.path, "--json"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={"HOME": str(self.folder), "PATH": "/usr/bin"})
+            time.sleep(after)
+            p.send_signal(signal.SIGINT)
+            out = p.communicate(timeout=60)[0]
+            self.assertIn(p.returncode, (0, 1, 2, 130, -2))
+            if p.returncode in (0, 1, 2):
+                self.assertIn("hypotheses", json.loads(out))
 
     def test_errors_name_their_place(self):
         r = subprocess.run([h.PLUMB, "diagnose", self.evidence([], tokens=[1, 10**7]), "-m", self.path],

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "base/error.h"
+#include "engine/runner.h"
 #include "trace/diff.h"
 #include "trace/local.h"
 #include "trace/search.h"
@@ -24,8 +26,15 @@ class Search {
   Search(const DiagnoseRequest& request, Simulator& simulator)
       : request_(request), s_(simulator), depths_(depths_of(s_.evidence(), s_.program().n_layer)) {}
 
-  // What is known so far stays known when it throws.
-  std::vector<Hypothesis> found;
+  std::vector<Hypothesis> found;  // run on all evidence, best first
+
+  // When a run was cancelled: what was found so far, if only on the first part of the evidence.
+  void give_up() {
+    if (!found.empty() || partial_.empty()) return;
+    found = std::move(partial_);
+    found.push_back(s_.healthy(found[0].depth));
+    sort(found);
+  }
 
   void singles() {
     std::vector<FaultSet> sets = single_faults(s_.model(), s_.evidence());
@@ -67,12 +76,12 @@ class Search {
   }
 
   std::vector<Hypothesis> run_all(const std::vector<FaultSet>& sets, int depth, const char* what) {
-    std::vector<Hypothesis> list;
+    partial_.clear();
     for (size_t i = 0; i < sets.size(); ++i) {
-      if (std::optional<Hypothesis> h = s_.run(sets[i], depth)) list.push_back(std::move(*h));
+      if (std::optional<Hypothesis> h = s_.run(sets[i], depth)) partial_.push_back(std::move(*h));
       if (request_.progress) request_.progress(what, double(i + 1) / double(sets.size()));
     }
-    return list;
+    return std::exchange(partial_, {});
   }
 
   std::vector<FaultSet> glance(const std::vector<FaultSet>& sets) {
@@ -125,7 +134,7 @@ class Search {
   const DiagnoseRequest& request_;
   Simulator& s_;
   std::vector<int> depths_;
-  std::vector<Hypothesis> shallow_;
+  std::vector<Hypothesis> shallow_, partial_;
 };
 
 bool is_full(const Trace& t) {
@@ -168,6 +177,33 @@ bool settle_full(const DiagnoseRequest& request, Represented& represented, Diagn
   return false;
 }
 
+// Where the prompt's text is known: ids that are not ours, and which habit with text makes them. True if that
+// settles it.
+bool settle_text(const DiagnoseRequest& request, Diagnosis& d) {
+  const Header& h = request.theirs[0]->header();
+  const Json* input = h.json.find("input");
+  const Json* text = input ? input->find("text") : nullptr;
+  if (!text || !text->text() || h.tokens.empty()) return false;
+  const std::vector<int> theirs(h.tokens.begin(),
+                                h.tokens.begin() + std::min(h.prompt, int64_t(h.tokens.size())));
+  for (const bool special : {true, false}) {
+    if (request.model.tokenizer().encode(*text->text(), {.parse_special = special}) == theirs) return false;
+  }
+  for (const Fault& f : catalogue()) {
+    if (f.id[0] != 'K' || !applies(f, request.model)) continue;
+    const FaultSet set = {{&f, f.parameter.usual}};
+    if (encode_text(vary(request.model, set), *text->text(), {.parse_special = true}) != theirs) continue;
+    if (d.candidates.empty()) {
+      d.candidates.push_back({set, 0, .98, {}, false});
+    } else {
+      d.candidates[0].same.push_back(set);
+    }
+  }
+  if (d.candidates.empty()) return false;
+  d.verdict = Diagnosis::Verdict::named, d.first = "input.tokens", d.p_outside = .02;
+  return true;
+}
+
 }  // namespace
 
 std::string describe(const FaultSet& faults) {
@@ -187,7 +223,9 @@ Diagnosis diagnose(const DiagnoseRequest& request) {
   const auto seconds = [&] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
-  if (settle_full(request, represented, d)) {
+  for (const Trace* t : request.theirs)
+    check_tokens(request.model, t->header().tokens, 0, request.model.program().n_ctx_train);
+  if (settle_text(request, d) || settle_full(request, represented, d)) {
     d.seconds = seconds();
     return d;
   }
@@ -206,7 +244,9 @@ Diagnosis diagnose(const DiagnoseRequest& request) {
       search.larger_sets();
     }
   } catch (const Error& e) {
-    if (e.code() != "run.cancelled" || search.found.empty()) throw;
+    if (e.code() != "run.cancelled") throw;
+    search.give_up();
+    if (search.found.empty()) throw;
     request.cancel->store(false);  // the verdict needs a few runs more
     d.complete = false;
   }

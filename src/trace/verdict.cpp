@@ -25,7 +25,7 @@ double margin_of(Simulator& s, const std::vector<Hypothesis>& found) {
       {.values = Rounded::bf16, .inputs = Rounded::bf16, .cache = Rounded::bf16},
       {.values = Rounded::f16, .inputs = Rounded::f16, .cache = Rounded::f16},
       {.inputs = Rounded::q8}};
-  const Hypothesis health = s.healthy(s.program().n_layer);
+  const Hypothesis health = s.healthy(found[0].depth);
   double most = 0;
   for (const Arithmetic& profile : kProfiles) {
     const std::optional<Prediction> x = s.exact({}, health.depth, profile);
@@ -138,7 +138,7 @@ bool is_explained(Simulator& s, const std::vector<Hypothesis>& found) {
 }
 
 void judge(Simulator& s, std::vector<Hypothesis>& found, Diagnosis& d) {
-  const Hypothesis health = s.healthy(s.program().n_layer);
+  const Hypothesis health = s.healthy(found[0].depth);
   const bool near = health.log_likelihood > found[0].log_likelihood - margin_of(s, found);
   const bool invisible = !found[0].faults.empty() && !s.evidence().has_ids() &&
                          effect(s.evidence(), s.numbers(), found[0].expected, s.health()) < kVisible;
