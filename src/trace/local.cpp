@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "trace/edits.h"
+#include "trace/golden_section.h"
 
 namespace plumb::trace {
 namespace {
@@ -186,23 +187,15 @@ class LocalSearch {
       if (!(fault->parameter.low > 0)) continue;
       const auto at = [&](double x) -> double {
         std::optional<Local> l = evaluate({{fault, std::exp(x)}});
-        if (!l) return -INFINITY;
+        if (!l) return INFINITY;
         found_.push_back(*l);
-        return l->log_likelihood;
+        return -l->log_likelihood;
       };
       const double step = std::log(fault->parameter.high / fault->parameter.low) / 8;
       double low = std::log(start.faults[0].parameter) - step, high = low + 2 * step;
       low = std::max(low, std::log(fault->parameter.low)),
       high = std::min(high, std::log(fault->parameter.high));
-      const double golden = (std::sqrt(5) - 1) / 2;
-      double a = high - golden * (high - low), b = low + golden * (high - low), fa = at(a), fb = at(b);
-      for (int i = 0; i < 24; ++i) {
-        if (fa > fb) {
-          high = b, b = a, fb = fa, a = high - golden * (high - low), fa = at(a);
-        } else {
-          low = a, a = b, fa = fb, b = low + golden * (high - low), fb = at(b);
-        }
-      }
+      golden_section(at, low, high, 24);  // which keeps what it tries in found_
     }
     sort();
     keep_best_parameters();

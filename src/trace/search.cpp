@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "trace/golden_section.h"
 
 namespace plumb::trace {
 namespace {
@@ -141,20 +142,10 @@ std::optional<FaultSet> fit_parameter(Simulator& s, const FaultSet& faults, int 
   std::vector<double> at;
   for (const double value : grid) at.push_back(distance(value));
   for (size_t i = 1; i < at.size(); ++i) best = at[i] < at[best] ? i : best;
-  double low = std::log(grid[best > 0 ? best - 1 : 0]),
-         high = std::log(grid[std::min(best + 1, grid.size() - 1)]);
-  const double golden = (std::sqrt(5) - 1) / 2;
-  double a = high - golden * (high - low), b = low + golden * (high - low);
-  double fa = distance(std::exp(a)), fb = distance(std::exp(b));
-  for (int i = 0; i < 22; ++i) {
-    if (fa < fb) {
-      high = b, b = a, fb = fa, a = high - golden * (high - low), fa = distance(std::exp(a));
-    } else {
-      low = a, a = b, fa = fb, b = low + golden * (high - low), fb = distance(std::exp(b));
-    }
-  }
-  const double found = std::exp(fa < fb ? a : b);
-  return with(faults, std::min(fa, fb) < at[best] ? found : grid[best]);
+  const double low = std::log(grid[best > 0 ? best - 1 : 0]);
+  const double high = std::log(grid[std::min(best + 1, grid.size() - 1)]);
+  const Minimum found = golden_section([&](double x) { return distance(std::exp(x)); }, low, high, 22);
+  return with(faults, found.value < at[best] ? std::exp(found.at) : grid[best]);
 }
 
 std::vector<Hypothesis> extend(Simulator& s, const std::vector<Hypothesis>& bases, int depth,
