@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "trace/digest.h"
 #include "trace/recorder.h"
 
 namespace plumb::trace {
@@ -38,13 +39,6 @@ std::vector<Profile> all_profiles() {
 }
 
 constexpr size_t kF16Cache = 2;  // among them
-
-// FNV-1a: names a file of the cache.
-uint64_t digest(std::string_view text) {
-  uint64_t h = 0xcbf29ce484222325u;
-  for (char c : text) h = (h ^ uint8_t(c)) * 0x100000001b3u;
-  return h;
-}
 
 std::string cache_file(const Model& model, std::span<const int> tokens, const std::string& folder) {
   if (folder.empty()) return {};

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "trace/digest.h"
 
 namespace plumb::trace {
 namespace {
@@ -17,12 +18,6 @@ namespace fs = std::filesystem;
 constexpr size_t kMostBytes = size_t(256) << 20;  // of one file
 constexpr size_t kMostFiles = 24;
 constexpr uint64_t kMagic = 0x31636570626d6c70;
-
-uint64_t fnv(std::string_view text) {
-  uint64_t h = 0xcbf29ce484222325u;
-  for (char c : text) h = (h ^ uint8_t(c)) * 0x100000001b3u;
-  return h;
-}
 
 // A file's place, size and time of change.
 std::string stamp(const std::string& path) {
@@ -45,7 +40,7 @@ std::string name_of(const std::string& model, const Evidence& e) {
     for (const Quantity& q : o.what) key += fmt::format("{} {},", int(q.kind), q.index);
     for (int id : o.chosen) key += fmt::format("{} ", id);
   }
-  return fmt::format("{:016x}.predictions", fnv(key));
+  return fmt::format("{:016x}.predictions", digest(key));
 }
 
 void put(std::string& out, const std::vector<double>& v) {
@@ -87,7 +82,7 @@ bool read_all(std::string_view bytes, size_t groups, std::map<std::string, Predi
   uint64_t magic = 0, sum = 0;
   std::memcpy(&magic, bytes.data(), 8), std::memcpy(&sum, bytes.data() + 8, 8);
   bytes.remove_prefix(16);
-  if (magic != kMagic || sum != fnv(bytes)) return false;
+  if (magic != kMagic || sum != digest(bytes)) return false;
   Reader in(bytes);
   while (!in.ended()) {
     std::string key;
@@ -157,7 +152,7 @@ void PredictionCache::save() const {
     }
   }
   std::string file(16, '\0');
-  const uint64_t sum = fnv(body);
+  const uint64_t sum = digest(body);
   std::memcpy(file.data(), &kMagic, 8), std::memcpy(file.data() + 8, &sum, 8);
   std::error_code failed;
   fs::create_directories(fs::path(path_).parent_path(), failed);
