@@ -151,6 +151,15 @@ Variant vary(const Model& model, std::span<const ChosenFault> faults) {
   return v;
 }
 
+std::optional<Variant> try_vary(const Model& model, std::span<const ChosenFault> faults) {
+  try {
+    return vary(model, faults);
+  } catch (const Error& e) {
+    if (e.code() != "fault.applies") throw;
+    return std::nullopt;
+  }
+}
+
 Variant vary(const Model& model, std::span<const Fault* const> faults) {
   std::vector<ChosenFault> chosen;
   for (const Fault* f : faults) chosen.push_back({f, f->parameter.usual});

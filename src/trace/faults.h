@@ -72,6 +72,8 @@ bool applies(const Fault& fault, const Model& model);
 /// The model with the faults, in order. Throws Error "fault.applies" naming one that cannot be there.
 Variant vary(const Model& model, std::span<const ChosenFault> faults);
 Variant vary(const Model& model, std::span<const Fault* const> faults);
+/// The same; none where the model cannot have them together.
+std::optional<Variant> try_vary(const Model& model, std::span<const ChosenFault> faults);
 
 // The families.
 void add_layout_faults(std::vector<Fault>& all);     // A

@@ -5,7 +5,6 @@
 #include <map>
 #include <set>
 
-#include "base/error.h"
 #include "trace/edits.h"
 #include "trace/golden_section.h"
 
@@ -101,14 +100,8 @@ class LocalSearch {
   }
 
   std::optional<Local> evaluate(const FaultSet& faults) {
-    Variant variant;
-    try {
-      variant = vary(model_, faults);
-    } catch (const Error& e) {
-      if (e.code() != "fault.applies") throw;
-      return std::nullopt;
-    }
-    if (!(variant.program.feed == WrongFeed())) return std::nullopt;
+    const std::optional<Variant> variant = try_vary(model_, faults);
+    if (!variant || !(variant->program.feed == WrongFeed())) return std::nullopt;
     ++tried_;
     Local local{faults, std::vector<double>(targets_.size(), INFINITY), 0};
     VariantRun run{.tokens = r_.theirs.header().tokens, .f64 = false};
@@ -116,7 +109,7 @@ class LocalSearch {
     for (const Target& t : targets_) run.values.push_back(t.value);
     run.given = given_, run.replay = true, run.decoded = &decoded_, run.cancel = r_.request.cancel;
     std::map<std::string, Comparison, std::less<>> sums;
-    run_variant(variant, model_.pool(), run, [&](const VariantRows& rows) { add(rows, sums); });
+    run_variant(*variant, model_.pool(), run, [&](const VariantRows& rows) { add(rows, sums); });
     for (size_t i = 0; i < targets_.size(); ++i) {
       const auto at = sums.find(targets_[i].value);
       if (at != sums.end()) local.errors[i] = at->second.result().error;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/error.h"
 #include "trace/search.h"
 
 namespace plumb::trace {
@@ -44,23 +43,19 @@ std::optional<Prediction> Simulator::exact(const FaultSet& faults, int depth, Ar
       fmt::format("{} {}{}{} {}", depth, int(profile.values), int(profile.inputs), int(profile.cache), ids);
   for (const ChosenFault& c : faults) key += fmt::format(",{}={}", c.fault->id, c.parameter);
   if (const Prediction* known = cache_.find(key)) return *known;
-  try {
-    const Variant variant = vary(model_, faults);
-    Prediction p = predict({.variant = variant,
-                            .evidence = evidence_,
-                            .model = model_,
-                            .depth = depth,
-                            .ids = ids,
-                            .profile = profile,
-                            .decoded = &decoded_,
-                            .cancel = cancel_},
-                           model_.pool());
-    cache_.keep(key, p);
-    return p;
-  } catch (const Error& e) {
-    if (e.code() == "fault.applies") return std::nullopt;
-    throw;
-  }
+  const std::optional<Variant> variant = try_vary(model_, faults);
+  if (!variant) return std::nullopt;
+  Prediction p = predict({.variant = *variant,
+                          .evidence = evidence_,
+                          .model = model_,
+                          .depth = depth,
+                          .ids = ids,
+                          .profile = profile,
+                          .decoded = &decoded_,
+                          .cancel = cancel_},
+                         model_.pool());
+  cache_.keep(key, p);
+  return p;
 }
 
 std::optional<Hypothesis> Simulator::run(const FaultSet& faults, int depth) {
