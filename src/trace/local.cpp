@@ -36,7 +36,7 @@ class LocalSearch {
     split_fused(rows_, model_.program());
     find_gauges();
     choose_targets();
-    take_rows();
+    prepare();
   }
 
   LocalDiagnosis run() {
@@ -80,14 +80,18 @@ class LocalSearch {
     }
   }
 
-  // Values that were recorded for every position, as they are here.
-  void take_rows() {
+  // The run of every hypothesis: given is what was recorded for every position, represented as it is here.
+  void prepare() {
+    run_.tokens = r_.theirs.header().tokens;
+    for (int64_t n : r_.theirs.header().calls) run_.calls.push_back(int(n));
+    for (const Target& t : targets_) run_.values.push_back(t.value);
+    run_.f64 = false, run_.replay = true, run_.decoded = &decoded_, run_.cancel = r_.request.cancel;
     const Program& p = model_.program();
     const auto tokens = int64_t(r_.theirs.header().tokens.size());
     for (const Node& node : p.nodes) {
       const auto& rows = rows_.full(node.name);
       if (int64_t(rows.size()) < tokens || rows.begin()->second.size() != node.shape.size()) continue;
-      std::vector<double>& all = given_[node.name];
+      std::vector<double>& all = run_.given[node.name];
       for (int64_t t = 0; t < tokens; ++t) {
         const auto at = rows.find(t);
         if (at == rows.end()) break;
@@ -95,7 +99,7 @@ class LocalSearch {
         if (const Gauge* gauge = rows_.gauge(node.name)) gauge->undo(row, row);
         all.insert(all.end(), row.begin(), row.end());
       }
-      if (int64_t(all.size()) != tokens * node.shape.size()) given_.erase(node.name);
+      if (int64_t(all.size()) != tokens * node.shape.size()) run_.given.erase(node.name);
     }
   }
 
@@ -104,12 +108,8 @@ class LocalSearch {
     if (!variant || !(variant->program.feed == WrongFeed())) return std::nullopt;
     ++tried_;
     Local local{faults, std::vector<double>(targets_.size(), INFINITY), 0};
-    VariantRun run{.tokens = r_.theirs.header().tokens, .f64 = false};
-    for (int64_t n : r_.theirs.header().calls) run.calls.push_back(int(n));
-    for (const Target& t : targets_) run.values.push_back(t.value);
-    run.given = given_, run.replay = true, run.decoded = &decoded_, run.cancel = r_.request.cancel;
     std::map<std::string, Comparison, std::less<>> sums;
-    run_variant(*variant, model_.pool(), run, [&](const VariantRows& rows) { add(rows, sums); });
+    run_variant(*variant, model_.pool(), run_, [&](const VariantRows& rows) { add(rows, sums); });
     for (size_t i = 0; i < targets_.size(); ++i) {
       const auto at = sums.find(targets_[i].value);
       if (at != sums.end()) local.errors[i] = at->second.result().error;
@@ -257,7 +257,7 @@ class LocalSearch {
   Rows rows_;
   DecodedWeights decoded_;
   std::vector<Target> targets_;
-  std::map<std::string, std::vector<double>> given_;
+  VariantRun run_ = {};
   std::vector<Local> found_;
   Local health_;
   int64_t tried_ = 0;
