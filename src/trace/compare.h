@@ -98,6 +98,8 @@ class Gauges {
   explicit Gauges(std::string arch, const Model* model = nullptr) : arch_(std::move(arch)), model_(model) {}
   /// `dim` is that of a head.
   std::vector<Gauge> of(const std::string& value, int64_t heads, int64_t dim) const;
+  /// Tells the rows which of them the comparison has undone, so that replay undoes it as well.
+  void remember(const Difference& compared, int64_t heads, int64_t dim, Rows& rows) const;
   const Model* model() const { return model_; }
 
  private:

@@ -47,14 +47,6 @@ void compare_tokens(const std::vector<int>& theirs, const std::vector<int>& ours
   }
 }
 
-// So that replay undoes it as well.
-void remember_gauge(Rows& theirs, const Rows& ours, const Difference& v, const Gauges& gauges) {
-  const Record& shape = *ours.full(v.value).begin()->second.record;
-  for (Gauge& gauge : gauges.of(v.value, shape.heads, shape.dim)) {
-    if (v.gauge == gauge.name) theirs.found(v.value, std::move(gauge));
-  }
-}
-
 // A norm without its weight and a scale inside q may be faults as well: they are gauges only if what reads
 // the value agrees with ours better than the value itself does.
 bool readers_agree(const Program& p, const Difference& gauged, const Difference& plain,
@@ -86,7 +78,9 @@ void compare_values(Rows& theirs, const Rows& ours, const Gauges& gauges, Diff& 
   }
   confirm_gauges(theirs, ours, gauges.model(), d);
   for (const Difference& v : d.values) {
-    if (!v.gauge.empty()) remember_gauge(theirs, ours, v, gauges);
+    if (v.gauge.empty()) continue;
+    const Record& shape = *ours.full(v.value).begin()->second.record;
+    gauges.remember(v, shape.heads, shape.dim, theirs);
   }
   const std::vector<std::string> known = names_of(ours.trace());
   for (const std::string& name : names_of(theirs.trace())) {

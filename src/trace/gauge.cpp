@@ -65,6 +65,12 @@ std::vector<Gauge> Gauges::of(const std::string& value, int64_t heads, int64_t d
   return list;
 }
 
+void Gauges::remember(const Difference& compared, int64_t heads, int64_t dim, Rows& rows) const {
+  for (Gauge& gauge : of(compared.value, heads, dim)) {
+    if (compared.gauge == gauge.name) rows.found(compared.value, std::move(gauge));
+  }
+}
+
 std::vector<std::string> parts_of_fused(const std::string& value) {
   const size_t dot = value.rfind('.');
   if (dot == std::string::npos) return {};

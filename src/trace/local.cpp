@@ -58,9 +58,7 @@ class LocalSearch {
       const Value at = model_.program().find(v.value);
       if (v.gauge.empty() || at < 0) continue;
       const Shape& shape = model_.program().shape(at);
-      for (Gauge& gauge : gauges.of(v.value, shape.heads, shape.dim)) {
-        if (v.gauge == gauge.name) rows_.found(v.value, std::move(gauge));
-      }
+      gauges.remember(v, shape.heads, shape.dim, rows_);
     }
   }
 
