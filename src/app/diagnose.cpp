@@ -46,7 +46,7 @@ void examine(const Options& o) {
     print_report(diagnosis_text(d), 13);
   }
   flush_out();
-  static constexpr int kStatus[] = {0, 1, 2, 2, kExitEvidence};
+  static constexpr int kStatus[] = {0, 1, 2, kExitEvidence};
   if (const int status = kStatus[int(d.verdict)]; status != 0) throw ExitStatus{status};
 }
 

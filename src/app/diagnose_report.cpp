@@ -12,7 +12,7 @@ using trace::Diagnosis;
 using trace::FaultSet;
 using trace::Reproduced;
 
-constexpr const char* kVerdicts[] = {"consistent", "named", "place", "unknown", "unusable"};
+constexpr const char* kVerdicts[] = {"consistent", "named", "unknown", "unusable"};
 
 Json ids(const FaultSet& faults) {
   Json::Array list;

@@ -28,7 +28,7 @@ struct Reproduced {
 };
 
 struct Diagnosis {
-  enum class Verdict { consistent, named, place, unknown, unusable };
+  enum class Verdict { consistent, named, unknown, unusable };
 
   Verdict verdict = Verdict::unusable;
   std::string reason;                 // of unusable

@@ -227,12 +227,11 @@ class LocalSearch {
     out.tried = tried_;
     for (size_t i = 0; i < targets_.size(); ++i) {
       if (!targets_[i].marked) continue;
-      out.marked.push_back(targets_[i].value);
       if (!explained(first, i)) out.left.push_back(targets_[i].value);
       out.numbers.push_back({targets_[i].value, "error", targets_[i].floor, first.errors[i],
                              health_.errors[i], explained(first, i)});
     }
-    if (out.left.empty() && !covers(first)) out.left.push_back(out.marked.front());
+    if (out.left.empty() && !covers(first)) out.left.push_back(out.numbers.front().value);
     for (const Local& l : found_) {
       if (out.candidates.size() == 10) break;
       Candidate* same = nullptr;

@@ -17,7 +17,7 @@ struct LocalRequest {
 /// Candidates, best first, for the operations that the diff marked; `left` are those that the best leaves.
 struct LocalDiagnosis {
   std::vector<Candidate> candidates;
-  std::vector<std::string> marked, left;
+  std::vector<std::string> left;
   std::vector<Reproduced> numbers;  // relative errors of marked operations: by our operation, by the fault's
   int64_t tried = 0;
 };

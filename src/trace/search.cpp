@@ -134,7 +134,7 @@ std::optional<FaultSet> fit_parameter(Simulator& s, const FaultSet& faults, int 
   if (!p.name || !(p.low > 0)) return std::nullopt;
   const auto distance = [&](double parameter) {
     const std::optional<Prediction> x = s.exact(with(faults, parameter), depth);
-    return x ? s.distance(*x, x->size()) : INFINITY;
+    return x ? s.distance(*x) : INFINITY;
   };
   // Golden section on the logarithm, between the neighbours of the best of the grid.
   const std::vector<double> grid = grid_of(p);
@@ -181,8 +181,7 @@ std::vector<Hypothesis> extend(Simulator& s, const std::vector<Hypothesis>& base
       if (!may_show(f, order, chosen[i].gap.after, chosen[i].gap.upto)) continue;
       FaultSet set = chosen[i].h->faults;
       set.push_back(more[0]);
-      if (const std::optional<Prediction> x = s.exact(set, depth))
-        tries.push_back({set, s.distance(*x, x->size())});
+      if (const std::optional<Prediction> x = s.exact(set, depth)) tries.push_back({set, s.distance(*x)});
     }
     if (progress) progress("pairs", double(i + 1) / double(chosen.size()));
   }

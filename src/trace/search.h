@@ -50,7 +50,7 @@ class Simulator {
   double least_likelihood(const Hypothesis& h);
 
   /// Of a prediction in f32: small where it is near the numbers, whatever its rounding.
-  double distance(const Prediction& p, size_t groups) const;
+  double distance(const Prediction& p) const;
 
  private:
   const Model& model_;

@@ -135,9 +135,9 @@ double Simulator::least_likelihood(const Hypothesis& h) {
   return std::min(a, b) - std::abs(a - b) - 3 * std::sqrt(count);
 }
 
-double Simulator::distance(const Prediction& p, size_t groups) const {
+double Simulator::distance(const Prediction& p) const {
   double sum = 0;
-  for (size_t g = 0; g < std::min(groups, p.size()); ++g) {
+  for (size_t g = 0; g < p.size(); ++g) {
     if (!p[g].computed || numbers_[g].empty()) continue;
     double part = 0;
     for (size_t i = 0; i < numbers_[g].size(); ++i) {
