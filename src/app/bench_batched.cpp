@@ -16,7 +16,7 @@
 namespace plumb {
 namespace {
 
-struct Flags {
+struct BatchedFlags {
   ModelFlags model;
   std::vector<std::string> prompts = {"128"}, answers = {"128"}, parallel = {"1,4,8,16"};
   std::string output = "md";
@@ -97,7 +97,7 @@ std::string jsonl(const Row& r, const ModelFlags& m, int threads) {
   return dump(j) + "\n";
 }
 
-void run(Flags& f) {
+void run(BatchedFlags& f) {
   const std::vector<int> prompts = parse_counts(f.prompts, "-npp", 1, 1 << 20),
                          answers = parse_counts(f.answers, "-ntg", 0, 1 << 20),
                          parallel = parse_counts(f.parallel, "-npl", 1, 256);
@@ -127,7 +127,7 @@ void run(Flags& f) {
 void add_batched_bench(CLI::App& root) {
   CLI::App* c =
       root.add_subcommand("batched-bench", "Tokens per second of several sequences that answer together");
-  auto o = std::make_shared<Flags>();
+  auto o = std::make_shared<BatchedFlags>();
   flag(c, "-m,--model", o->model.model, "Model file (GGUF)");
   flag(c, "--models-dir", o->model.models_dir, "Model folder");
   flag(c, "--n-pp", o->prompts, "Prompt lengths: 128, or 128,512 (-npp)")

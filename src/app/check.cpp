@@ -18,7 +18,7 @@ namespace {
 
 using trace::Finding;
 
-struct Options {
+struct CheckOptions {
   ModelFlags model;
   std::string theirs, again, rules;
   bool json = false;
@@ -64,7 +64,7 @@ int status_of(const std::vector<Finding>& findings) {
   return named ? 1 : violated ? 2 : findings.size() <= 1 ? kExitEvidence : 0;
 }
 
-void examine(const Options& o) {
+void examine(const CheckOptions& o) {
   ProgressBar bar;
   trace::Trace theirs = open_evidence(o.theirs, o.rules);
   std::optional<trace::Trace> again;
@@ -87,7 +87,7 @@ void examine(const Options& o) {
 
 void add_check(CLI::App& root) {
   CLI::App* c = root.add_subcommand("check", "Test what any correct run must satisfy, on a trace or a log");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<CheckOptions>();
   c->add_option("THEIRS", o->theirs, "A trace, an evidence file, or a log with --rules")->required();
   flag(c, "-m,--model", o->model.model, "The GGUF file that they ran");
   flag(c, "-t,--threads", o->model.threads, "Threads; default: one per core")->check(CLI::Range(0, 1024));

@@ -14,7 +14,7 @@
 namespace plumb {
 namespace {
 
-struct Options {
+struct DiffOptions {
   ModelFlags model;
   std::string theirs, ours, rules, html;
   bool json = false, weights = false;
@@ -33,7 +33,7 @@ trace::Weights open_weights(const std::string& path) {
   }
 }
 
-void compare_weights(const Options& o) {
+void compare_weights(const DiffOptions& o) {
   if (o.ours.empty() || !o.model.model.empty()) {
     throw Error({.code = "usage.diff",
                  .expected = "two files, and no -m, with --weights",
@@ -53,7 +53,7 @@ void compare_weights(const Options& o) {
   if (const int status = weights_status(d); status != 0) throw ExitStatus{status};
 }
 
-void compare(const Options& o) {
+void compare(const DiffOptions& o) {
   if (o.weights) return compare_weights(o);
   if (o.ours.empty() == o.model.model.empty()) {
     throw Error({.code = "usage.diff",
@@ -89,7 +89,7 @@ void compare(const Options& o) {
 
 void add_diff(CLI::App& root) {
   CLI::App* c = root.add_subcommand("diff", "Find where two runs part");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<DiffOptions>();
   c->add_option("THEIRS", o->theirs, "A trace, an evidence file, or a log with --rules")->required();
   c->add_option("OURS", o->ours, "Another, if no model is given");
   flag(c, "-m,--model", o->model.model, "A GGUF file, which is run in f64 on their token ids; also replays");

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "app/diff_report.h"
 #include "app/exit_codes.h"
 #include "app/terminal_text.h"
 #include "base/error.h"
@@ -15,10 +16,8 @@ namespace {
 
 using trace::WeightDifference;
 using Verdict = WeightDifference::Verdict;
-constexpr const char* kVerdicts[] = {"same", "same within quantisation", "differs"};
+constexpr const char* kWeightVerdicts[] = {"same", "same within quantisation", "differs"};
 constexpr int kShown = 12;  // kinds of differences on a terminal
-
-std::string line(const char* head, const std::string& text) { return fmt::format("{:<12} {}\n", head, text); }
 
 // "blk.3." everywhere in a text becomes "blk.*.": what holds for all layers is one kind.
 std::string general(std::string text, const std::string& name) {
@@ -112,13 +111,11 @@ std::string verdict_text(const trace::WeightsDiff& diff) {
                                                  rounded));
 }
 
-Json finite(double x) { return std::isfinite(x) ? Json(x) : Json(std::isnan(x) ? "nan" : "inf"); }
-
 ReportCell cell_of(const WeightDifference& d) {
   ReportCell c{.name = d.name,
                .score = d.error == 0 ? 0 : d.score,
                .floor = d.explained,
-               .lead = kVerdicts[int(d.verdict)]};
+               .lead = kWeightVerdicts[int(d.verdict)]};
   if (d.name.ends_with(".weight")) c.name.resize(d.name.size() - 7);
   if (!d.cause.empty()) c.lead = "differs: " + d.cause;
   const auto fact = [&](const char* word, std::string text) { c.facts.emplace_back(word, std::move(text)); };
@@ -156,7 +153,7 @@ Json weights_json(const trace::WeightsDiff& diff) {
   Json::Array tensors;
   for (const WeightDifference& d : diff.tensors) {
     Json t;
-    t.set("name", d.name), t.set("verdict", kVerdicts[int(d.verdict)]);
+    t.set("name", d.name), t.set("verdict", kWeightVerdicts[int(d.verdict)]);
     if (!d.cause.empty()) t.set("cause", d.cause);
     if (!d.convention.empty()) t.set("convention", d.convention);
     t.set("types", Json::Array{type_of(d.a), type_of(d.b)});

@@ -16,7 +16,7 @@ namespace {
 
 using trace::Fault;
 
-struct Options {
+struct FaultsOptions {
   std::string id, family, in, out, type;
   bool json = false;
 };
@@ -53,7 +53,7 @@ bool in_family(const Fault& f, const std::string& family) {
          std::string_view(trace::family_name(f.id[0])).find(family) != std::string_view::npos;
 }
 
-void list(const Options& o) {
+void list(const FaultsOptions& o) {
   Json::Array all;
   size_t shown = 0;
   char family = 0;
@@ -80,7 +80,7 @@ void list(const Options& o) {
   flush_out();
 }
 
-void show(const Options& o) {
+void show(const FaultsOptions& o) {
   const Fault& f = *trace::choose_faults(o.id)[0].fault;
   if (o.json) {
     print_out(dump(as_json(f)) + "\n");
@@ -108,7 +108,7 @@ void show(const Options& o) {
   flush_out();
 }
 
-void write_file(const Options& o, bool antidote) {
+void write_file(const FaultsOptions& o, bool antidote) {
   const trace::ChosenFault chosen = trace::choose_faults(o.id)[0];
   const Gguf file = Gguf::open(o.in);
   for (const std::string& part : file.files()) {
@@ -136,7 +136,7 @@ void write_file(const Options& o, bool antidote) {
   fmt::print(stderr, "{} {} {}\n", o.out, antidote ? "undoes" : "carries", full_name(*chosen.fault));
 }
 
-void add_file_flags(CLI::App* c, Options& o) {
+void add_file_flags(CLI::App* c, FaultsOptions& o) {
   c->add_option("ID", o.id, "The fault, as ID or ID=NUMBER")->required();
   flag(c, "-m,--model", o.in, "Model file (GGUF)")->required();
   flag(c, "-o,--output", o.out, "File to write; replaced when it exists")->required();
@@ -148,7 +148,7 @@ void add_file_flags(CLI::App* c, Options& o) {
 void add_faults(CLI::App& root) {
   CLI::App* faults = root.add_subcommand("faults", "The catalogue of known bugs of engines");
   faults->require_subcommand(1);
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<FaultsOptions>();
   CLI::App* c = faults->add_subcommand("list", "All faults, by family");
   flag(c, "--family", o->family, "Only this family: its letter, or a word of its name");
   c->add_flag("--json", o->json, "As JSON");
@@ -165,7 +165,7 @@ void add_faults(CLI::App& root) {
 void add_antidote(CLI::App& root) {
   CLI::App* c =
       root.add_subcommand("antidote", "Write a model file with which an engine with the fault is right");
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<FaultsOptions>();
   add_file_flags(c, *o);
   c->callback([o] { write_file(*o, true); });
 }

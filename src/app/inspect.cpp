@@ -18,7 +18,7 @@
 namespace plumb {
 namespace {
 
-struct Options {
+struct InspectOptions {
   std::string file;
   std::string values;
   bool json = false;
@@ -124,7 +124,7 @@ Json values_json(const Selection& s) {
   return j;
 }
 
-void inspect(const Options& o) {
+void inspect(const InspectOptions& o) {
   const Gguf g = Gguf::open(o.file);
   constexpr JsonStyle style{.indent = 2, .ascii = true};
   if (!o.values.empty()) {
@@ -142,7 +142,7 @@ void inspect(const Options& o) {
 }  // namespace
 
 void add_inspect(CLI::App& root) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<InspectOptions>();
   CLI::App* command = root.add_subcommand("inspect", "Show what a GGUF file holds");
   command->add_option("file", options->file, "GGUF file; of a split model the first part")->required();
   command

@@ -18,7 +18,7 @@
 namespace plumb {
 namespace {
 
-struct Options {
+struct LogitsOptions {
   ModelFlags model;
   FaultFlag fault;
   PromptFlags prompt;
@@ -63,7 +63,7 @@ void print_top(const Model& model, std::span<const double> row, int top) {
   }
 }
 
-void print_row(const Model& model, const Options& o, Value value, int64_t position,
+void print_row(const Model& model, const LogitsOptions& o, Value value, int64_t position,
                std::span<const double> row) {
   const Node& node = model.program().nodes[size_t(value)];
   const bool logits = value == model.program().output;
@@ -80,7 +80,7 @@ void print_row(const Model& model, const Options& o, Value value, int64_t positi
   }
 }
 
-void logits(Options& o) {
+void logits(LogitsOptions& o) {
   o.prompt.require();
   catch_interrupt();
   ProgressBar bar;
@@ -119,7 +119,7 @@ void logits(Options& o) {
 
 void add_logits(CLI::App& root) {
   CLI::App* c = root.add_subcommand("logits", "The logits of a prompt, or any named value");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<LogitsOptions>();
   o->model.add(c);
   o->fault.add(c);
   o->prompt.add(c);

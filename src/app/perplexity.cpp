@@ -16,7 +16,7 @@
 namespace plumb {
 namespace {
 
-struct Options {
+struct PerplexityOptions {
   ModelFlags model;
   std::string file, base;
   int n_ctx = 512, chunks = -1;
@@ -27,12 +27,12 @@ constexpr int64_t kMostText = int64_t(1) << 30;
 
 int bos_of(const Model& model) { return model.tokenizer().adds_bos() ? model.tokenizer().bos() : -1; }
 
-std::vector<std::vector<int>> chunks_of_text(const Options& o, const Model& model) {
+std::vector<std::vector<int>> chunks_of_text(const PerplexityOptions& o, const Model& model) {
   const std::string text = read_file(o.file, kMostText);
   return cut_text(model.tokenizer().encode(text), o.n_ctx, o.chunks);
 }
 
-RunnerOptions runner_options(const Options& o, int n_ctx) {
+RunnerOptions runner_options(const PerplexityOptions& o, int n_ctx) {
   RunnerOptions options = o.model.runner(&interrupt_flag());
   options.n_ctx = n_ctx;
   return options;
@@ -46,7 +46,7 @@ void show_running(size_t chunk, double perplexity, bool last) {
 
 std::string plus_minus(double value, double error) { return fmt::format("{:.6g} +/- {:.3g}", value, error); }
 
-void measure(const Options& o, const Model& model, ProgressBar& bar) {
+void measure(const PerplexityOptions& o, const Model& model, ProgressBar& bar) {
   const std::vector<std::vector<int>> chunks = chunks_of_text(o, model);
   const int bos = bos_of(model);
   Mean loss;
@@ -71,7 +71,7 @@ void measure(const Options& o, const Model& model, ProgressBar& bar) {
   print_out(fmt::format("Final estimate: PPL = {:.4f} +/- {:.5f}\n", perplexity, perplexity * loss.error()));
 }
 
-void check_base(const Options& o, const Model& model, const LogitBase& base) {
+void check_base(const PerplexityOptions& o, const Model& model, const LogitBase& base) {
   if (base.n_vocab() == model.n_vocab()) return;
   throw Error({.code = "base.vocabulary",
                .expected = fmt::format("rows of {} logits, as the model has tokens", model.n_vocab()),
@@ -105,7 +105,7 @@ void report(const Divergence& d) {
   line("Same top p", plus_minus(100 * d.same_top().mean(), 100 * d.same_top().error()) + " %");
 }
 
-void compare(const Options& o, const Model& model, ProgressBar& bar) {
+void compare(const PerplexityOptions& o, const Model& model, ProgressBar& bar) {
   const LogitBase base(o.base);
   check_base(o, model, base);
   const int chunks = o.chunks < 0 ? base.chunks() : std::min(o.chunks, base.chunks());
@@ -130,7 +130,7 @@ void compare(const Options& o, const Model& model, ProgressBar& bar) {
   report(divergence);
 }
 
-void run(const Options& o) {
+void run(const PerplexityOptions& o) {
   if (o.compare ? o.base.empty() : o.file.empty()) {
     throw Error({.code = "usage.perplexity",
                  .expected = o.compare ? "--kl-divergence-base FILE, written by a run without --kl-divergence"
@@ -149,7 +149,7 @@ void run(const Options& o) {
 void add_perplexity(CLI::App& root) {
   CLI::App* c =
       root.add_subcommand("perplexity", "How well a model predicts a text; how far two runs are apart");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<PerplexityOptions>();
   o->model.add(c);
   flag(c, "-f,--file", o->file, "The text: any file");
   c->remove_option(c->get_option("--ctx-size"));

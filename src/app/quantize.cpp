@@ -19,7 +19,7 @@
 namespace plumb {
 namespace {
 
-struct Options {
+struct QuantizeFlags {
   std::string in, out, type, output_type, embedding_type;
   std::vector<std::string> tensor_types;
   int threads = 0;
@@ -75,7 +75,7 @@ class NamedType {
   Format format_ = Format::F32;
 };
 
-QuantizeOptions settings(const Options& o) {
+QuantizeOptions settings(const QuantizeFlags& o) {
   QuantizeOptions q;
   q.mix.type = &type_of(o.type);
   q.mix.pure = o.pure, q.mix.leave_output = o.leave_output;
@@ -100,7 +100,7 @@ void refuse_same_file(const Gguf& file, const std::string& out) {
   }
 }
 
-void quantize_file(const Options& o) {
+void quantize_file(const QuantizeFlags& o) {
   catch_interrupt();
   const QuantizeOptions options = settings(o);
   const Gguf file = Gguf::open(o.in);
@@ -136,7 +136,7 @@ void quantize_file(const Options& o) {
 
 void add_quantize(CLI::App& root) {
   CLI::App* c = root.add_subcommand("quantize", "Write a model file again in a smaller type");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<QuantizeFlags>();
   c->add_option("IN", o->in, "Model file, best F16, BF16 or F32; the first part of a split one")->required();
   c->add_option("OUT", o->out, "File to write; replaced when it exists")->required();
   c->add_option("TYPE", o->type, "Q4_K_M, Q8_0, ...")->required();

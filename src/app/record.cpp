@@ -43,7 +43,7 @@ constexpr Kind kKinds[] = {
     {"mlx", "mlx_run.py", "mlx-lm: what every module takes and gives"},
 };
 
-struct Options {
+struct RecordOptions {
   std::string python;
 };
 
@@ -84,7 +84,7 @@ class PrivateFolder {
   std::string path_;
 };
 
-std::string interpreter(const Options& o) {
+std::string interpreter(const RecordOptions& o) {
   if (!o.python.empty()) return o.python;
   const char* chosen = std::getenv("PLUMB_PYTHON");
   return chosen && *chosen ? chosen : "python3";
@@ -165,7 +165,7 @@ const Kind& find_kind(const CLI::App& record, const std::string& name) {
                .remedy = near.empty() ? "" : fmt::format("did you mean {}?", near.front())});
 }
 
-void record(const CLI::App& command, const Options& o) {
+void record(const CLI::App& command, const RecordOptions& o) {
   const std::vector<std::string> rest = command.remaining();
   if (rest.empty() || rest[0].starts_with('-')) {
     throw Error({.code = "usage.record",
@@ -200,7 +200,7 @@ void record(const CLI::App& command, const Options& o) {
 
 void add_record(CLI::App& root) {
   CLI::App* c = root.add_subcommand("record", "Trace another engine");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<RecordOptions>();
   flag(c, "--python", o->python, "The interpreter; default: PLUMB_PYTHON, else python3");
   std::string kinds = "KIND is one of these; 'plumb record KIND --help' says more:\n";
   for (const Kind& kind : kKinds) kinds += fmt::format("  {:<14}{}\n", kind.name, kind.what);

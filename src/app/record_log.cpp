@@ -12,11 +12,11 @@
 namespace plumb {
 namespace {
 
-struct Options {
+struct RecordLogOptions {
   std::string log, rules, output;
 };
 
-void import(const Options& o) {
+void import(const RecordLogOptions& o) {
   if (std::filesystem::exists(o.output))
     throw Error({.code = "trace.exists",
                  .expected = "a name that is free",
@@ -36,7 +36,7 @@ void import(const Options& o) {
 
 void add_record_log(CLI::App& record) {
   CLI::App* c = record.add_subcommand("log", "What an engine printed, by rules");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<RecordLogOptions>();
   c->add_option("LOG", o->log, "The engine's output")->required();
   flag(c, "--rules", o->rules, "What the lines mean; default: the one *.rules file beside the log");
   flag(c, "-o,--output", o->output, "The evidence file, JSON")->required();

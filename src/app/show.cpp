@@ -8,13 +8,13 @@
 namespace plumb {
 namespace {
 
-struct Options {
+struct ShowOptions {
   std::string file;
   bool plan = false, no_fusion = false;
   int tokens = 1;
 };
 
-void show(const Options& o) {
+void show(const ShowOptions& o) {
   const Gguf file = Gguf::open(o.file);
   const Program program = build_program(file);
   if (o.plan) {
@@ -31,7 +31,7 @@ void show(const Options& o) {
 void add_show(CLI::App& root) {
   CLI::App* c =
       root.add_subcommand("show", "What a model computes: its operations, or the steps that run them");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ShowOptions>();
   c->add_option("file", o->file, "GGUF file")->required();
   flag(c, "--plan", o->plan, "The fused steps with their bytes and flops");
   flag(c, "--no-fusion", o->no_fusion, "With --plan: one step per operation");

@@ -11,7 +11,7 @@
 namespace plumb {
 namespace {
 
-struct Options {
+struct TraceOptions {
   ModelFlags model;
   FaultFlag fault;
   PromptFlags prompt;
@@ -19,7 +19,7 @@ struct Options {
   std::string level = "full", only, output;
 };
 
-Json engine(const Model& model, const Options& o, const std::vector<std::string>& words) {
+Json engine(const Model& model, const TraceOptions& o, const std::vector<std::string>& words) {
   Json e;
   e.set("name", "plumb"), e.set("version", PLUMB_VERSION);
   e.set("backend", o.model.arith == "fast" ? std::string("cpu ") + name(model.isa()) : "reference");
@@ -28,7 +28,7 @@ Json engine(const Model& model, const Options& o, const std::vector<std::string>
   return e;
 }
 
-void record(Options& o) {
+void record(TraceOptions& o) {
   o.prompt.require();
   catch_interrupt();
   ProgressBar bar;
@@ -57,7 +57,7 @@ void record(Options& o) {
 
 void add_trace(CLI::App& root) {
   CLI::App* c = root.add_subcommand("trace", "Record the intermediate values of a run");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<TraceOptions>();
   o->model.add(c);
   o->fault.add(c);
   o->prompt.add(c);

@@ -14,7 +14,7 @@ using testing::Activations;
 using testing::CodedRow;
 using testing::Random;
 
-constexpr Rounding kRoundings[] = {Rounding::int8, Rounding::refined, Rounding::int16};
+constexpr Rounding kAllRoundings[] = {Rounding::int8, Rounding::refined, Rounding::int16};
 
 // Runs quantise of all rows on one instruction set; whether the flag was raised.
 bool quantise_rows(Isa isa, const std::vector<float>& x, Activations& a) {
@@ -72,7 +72,7 @@ CodedRow formula(std::vector<float> x, Rounding rounding) {
 
 TEST(Quantise, FollowsTheFormulaOnEveryIsaInTheLayoutOfX8) {
   Random r(1);
-  for (Rounding rounding : kRoundings) {
+  for (Rounding rounding : kAllRoundings) {
     for (int columns : {32, 96, 128, 160, 576}) {
       for (int n : {1, 2, 5, 6, 7, 13, 31}) {
         std::vector<float> x;
@@ -97,7 +97,7 @@ TEST(Quantise, FollowsTheFormulaOnEveryIsaInTheLayoutOfX8) {
 
 TEST(Quantise, LeavesAtMostHalfAStepOfTheBlocksScale) {
   Random r(2);
-  for (Rounding rounding : kRoundings) {
+  for (Rounding rounding : kAllRoundings) {
     const int columns = 256;
     std::vector<float> x = testing::normals(r, columns);
     x[5] = 300, x[130] = -80, x[131] = 79, x[200] = 12;
@@ -136,7 +136,7 @@ TEST(Quantise, RaisesTheFlagForWhatIsNotFiniteAndStoresZeros) {
       std::vector<float> x(96, 1.0f);
       x[size_t(at)] = bad;
       for (Isa isa : testing::isas()) {
-        for (Rounding rounding : kRoundings) {
+        for (Rounding rounding : kAllRoundings) {
           Activations a(1, 96, rounding);
           EXPECT_TRUE(quantise_rows(isa, x, a)) << name(isa) << " " << bad << " at " << at;
           for (int k = 0; k < 96; ++k) EXPECT_EQ(a.code(0, k), 0);

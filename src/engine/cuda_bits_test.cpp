@@ -79,11 +79,11 @@ class CudaBits : public testing::TestWithParam<bool> {
   Pool pool_{1};
 };
 
-constexpr Format kFormats[] = {Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1,
-                               Format::Q8_0, Format::Q4_K, Format::Q5_K, Format::Q6_K};
+constexpr Format kQuantised[] = {Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1,
+                                 Format::Q8_0, Format::Q4_K, Format::Q5_K, Format::Q6_K};
 
 TEST_P(CudaBits, TokenByTokenAndAsAPromptLogitsAreTheCpusInEveryFormatAndRounding) {
-  for (Format format : kFormats) {
+  for (Format format : kQuantised) {
     const TestModel model(format, {});
     const Program p = model.program();
     for (Rounding rounding : kRoundings) {

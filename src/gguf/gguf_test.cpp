@@ -44,8 +44,6 @@ Error refusal(const std::function<void()>& act) {
   return Error({.code = "none"});
 }
 
-Gguf read(const Bytes& b) { return Gguf::parse(b, "test.gguf"); }
-
 TEST(Gguf, ReadsEachScalarTypeInVersions2And3) {
   for (uint32_t version : {2u, 3u}) {
     const Bytes b = all_types(version).bytes();

@@ -13,8 +13,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-Gguf read(const Bytes& b) { return Gguf::parse(b, "test.gguf"); }
-
 // A file whose fields can be changed by name.
 class File {
  public:

@@ -19,6 +19,8 @@ namespace plumb::testing {
 
 using Bytes = std::vector<uint8_t>;
 
+inline Gguf read(const Bytes& b) { return Gguf::parse(b, "test.gguf"); }
+
 struct Seed {
   std::string name;
   std::vector<Bytes> parts;                    // more than one when the model is split
