@@ -1,7 +1,7 @@
 // What `plumb record` runs: programs in Python that are part of the binary, for engines that speak Python.
 #pragma once
 
-#include "app/embedded_file.h"
+#include "base/embedded_file.h"
 
 namespace plumb {
 

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "app/embedded_file.h"
+#include "base/embedded_file.h"
 #include "base/json.h"
 
 namespace plumb {

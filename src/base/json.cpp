@@ -264,6 +264,18 @@ void Json::set(std::string_view key, Json member) {
   std::get<Object>(value_).emplace_back(std::string(key), std::move(member));
 }
 
+void Json::replace(std::string_view key, Json member) {
+  if (Object* object = std::get_if<Object>(&value_)) {
+    for (auto& [name, value] : *object) {
+      if (name == key) {
+        value = std::move(member);
+        return;
+      }
+    }
+  }
+  set(key, std::move(member));
+}
+
 Json parse_json(std::string_view text, const std::string& name, const JsonLimits& limits) {
   if (text.size() > size_t(limits.bytes)) {
     throw Error({.code = "json.too_large",

@@ -56,6 +56,8 @@ class Json {
   /// Adds an element or a member; a null value becomes an array or object first.
   void push(Json element);
   void set(std::string_view key, Json member);
+  /// Gives the member of that name another value, or adds it.
+  void replace(std::string_view key, Json member);
 
   using Value =
       std::variant<std::monostate, bool, int64_t, uint64_t, float, double, std::string, Array, Object>;

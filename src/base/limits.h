@@ -32,4 +32,11 @@ inline constexpr int64_t kMaxJsonNodes = 1'000'000;  // values and keys
 inline constexpr int kMaxJsonNumberBytes = 64;       // characters of one number
 inline constexpr int64_t kMaxJsonBytes = 16 << 20;   // the whole text
 
+// Conversations (chat/history.h).
+inline constexpr int64_t kMaxHistoryMessages = 65'536;
+
+// Journals (base/journal.h).
+inline constexpr int64_t kMaxJournalRecordBytes = 16 << 20;  // bytes of one record
+inline constexpr int64_t kMaxJournalBytes = 256 << 20;       // bytes of the file
+
 }  // namespace plumb
