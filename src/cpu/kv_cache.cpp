@@ -1,5 +1,9 @@
 #include "cpu/kv_cache.h"
 
+#include <cstring>
+
+#include "base/error.h"
+
 namespace plumb {
 
 KvCache::KvCache(const Program& program, KvTypes types) : types_(types) {
@@ -16,8 +20,34 @@ KvCache::KvCache(const Program& program, KvTypes types) : types_(types) {
 
 void KvCache::reserve(int64_t length) {
   while (int64_t(pages_.size()) * kChunk < length) {
-    pages_.emplace_back(page_bytes_);
-    page_data_.push_back(pages_.back().data());
+    pages_.push_back(std::make_shared<Buffer>(page_bytes_));
+    page_data_.push_back(pages_.back()->data());
+  }
+}
+
+void KvCache::copy_page(const std::shared_ptr<Buffer>& from) {
+  auto page = std::make_shared<Buffer>(page_bytes_);
+  std::memcpy(page->data(), from->data(), size_t(page_bytes_));
+  page_data_.push_back(page->data());
+  pages_.push_back(std::move(page));
+}
+
+void KvCache::share(const KvCache& other, int64_t length) {
+  PLUMB_CHECK(other.page_bytes_ == page_bytes_ && other.types_ == types_ && this != &other);
+  PLUMB_CHECK(length <= int64_t(other.pages_.size()) * kChunk);
+  const size_t whole = size_t(length / kChunk);
+  pages_.assign(other.pages_.begin(), other.pages_.begin() + int64_t(whole));
+  page_data_.assign(other.page_data_.begin(), other.page_data_.begin() + int64_t(whole));
+  if (length % kChunk > 0) copy_page(other.pages_[whole]);
+}
+
+void KvCache::truncate(int64_t length) {
+  const size_t whole = size_t(length / kChunk);
+  for (size_t i = whole; i < pages_.size(); ++i) {
+    if (pages_[i].use_count() == 1) continue;
+    const std::shared_ptr<Buffer> shared = pages_[i];
+    pages_.resize(i), page_data_.resize(i);
+    if (i == whole && length % kChunk > 0) copy_page(shared);
   }
 }
 

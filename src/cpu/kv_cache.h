@@ -1,7 +1,8 @@
 // The keys and values of one sequence: pages of 256 positions for all layers, allocated as the sequence
-// grows.
+// grows. Several sequences may share a page; each sees to it that it writes to none that it shares.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "cpu/kv_layout.h"
@@ -14,13 +15,25 @@ class KvCache {
  public:
   /// Reads the shapes of the Program's attention operations.
   KvCache(const Program& program, KvTypes types);
+  KvCache(KvCache&&) = default;
+  KvCache& operator=(KvCache&&) = default;
 
   /// Makes room for positions below `length`. Throws Error "memory.allocate".
   void reserve(int64_t length);
 
+  /// Takes the first `length` positions of another cache of the same model and types: whole pages are shared,
+  /// the last one is copied where it is not full. What it held before is gone.
+  void share(const KvCache& other, int64_t length);
+
+  /// Forgets what lies behind `length`, so that it can be written anew: shared pages that would be written to
+  /// are replaced.
+  void truncate(int64_t length);
+
   KvHead head(int layer, int kv_head) const;
   int64_t page_bytes() const { return page_bytes_; }
   int64_t bytes() const { return page_bytes_ * int64_t(pages_.size()); }
+  /// Where the pages lie: equal addresses are shared pages.
+  const std::vector<uint8_t*>& pages() const { return page_data_; }
 
  private:
   struct Layer {
@@ -31,7 +44,9 @@ class KvCache {
   KvTypes types_;
   std::vector<Layer> layers_;
   int64_t page_bytes_ = 0;
-  std::vector<Buffer> pages_;
+  void copy_page(const std::shared_ptr<Buffer>& from);
+
+  std::vector<std::shared_ptr<Buffer>> pages_;
   std::vector<uint8_t*> page_data_;
 };
 

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "engine/answer.h"
 
 namespace plumb {
 namespace {
@@ -39,7 +40,7 @@ std::string StopFilter::push(std::string_view text) {
   for (const std::string& stop : stops_) {
     if (stop.empty()) continue;
     if (const size_t at = held_.find(stop); at != std::string::npos && at + stop.size() <= end) {
-      first = at + stop.size() < end ? at : std::min(first, at);
+      if (at + stop.size() < end || at < first) first = at, matched_ = stop;
       end = at + stop.size();
     }
     for (size_t n = std::min(stop.size() - 1, held_.size()); n > keep; --n) {
@@ -57,15 +58,11 @@ std::string StopFilter::push(std::string_view text) {
   return out;
 }
 
-Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> ids,
+Generated generate(Runner& runner, const Tokenizer& tokenizer, const std::vector<int>& ids,
                    const GenerateOptions& options, const std::function<void(std::string_view)>& text) {
-  PLUMB_CHECK(!ids.empty());
   Generated out;
-  const Sampler sampler(options.sampler, 0);
-  Detokenizer detokenizer(tokenizer, options.special);
-  StopFilter filter(options.stops);
-  const auto show = [&](std::string_view piece) {
-    const std::string visible = filter.push(piece);
+  Answer answer(tokenizer, options, ids);
+  const auto show = [&](const std::string& visible) {
     if (!visible.empty()) text(visible);
   };
   std::span<const float> logits;
@@ -81,36 +78,21 @@ Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> 
         }
       };
   auto start = std::chrono::steady_clock::now();
-  if (!decode(ids)) return out;
+  if (!decode(std::span(ids).subspan(size_t(runner.length())))) return out;
   out.prompt_seconds = seconds_since(start);
   start = std::chrono::steady_clock::now();
-  while (true) {
-    if (options.n_predict >= 0 && int64_t(out.ids.size()) >= options.n_predict) {
-      out.stop = Stop::limit;
+  while (options.n_predict != 0) {
+    const Answer::Step step = answer.push(logits);
+    show(step.text);
+    if (step.stop || runner.length() == runner.n_ctx()) {
+      out.stop = step.stop.value_or(Stop::context_full);
       break;
     }
-    const int id = sampler.choose(logits, ids, ids.size());
-    if (tokenizer.is_end_of_generation(id) && !options.ignore_eos) {
-      out.stop = Stop::end_of_text;
-      break;
-    }
-    ids.push_back(id);
-    out.ids.push_back(id);
-    show(detokenizer.push(id));
-    if (filter.stopped()) {
-      out.stop = Stop::stop_string;
-      break;
-    }
-    if (runner.length() == runner.n_ctx()) {
-      out.stop = Stop::context_full;
-      break;
-    }
-    const bool more = options.n_predict < 0 || int64_t(out.ids.size()) < options.n_predict;
-    if (more && !decode(std::span(&id, 1))) break;
+    if (!decode(std::span(&step.id, 1))) break;
   }
   out.seconds = seconds_since(start);
-  show(detokenizer.finish());
-  if (const std::string rest = filter.finish(); !rest.empty()) text(rest);
+  show(answer.finish());
+  out.ids.assign(answer.ids().begin() + int64_t(ids.size()), answer.ids().end());
   return out;
 }
 

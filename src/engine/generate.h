@@ -2,11 +2,13 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/runner.h"
 #include "engine/sampler.h"
+#include "text/grammar.h"
 
 namespace plumb {
 
@@ -20,6 +22,7 @@ struct GenerateOptions {
   bool ignore_eos = false;
   bool special = false;  // show control tokens
   SamplerOptions sampler = {};
+  std::optional<GrammarState> grammar = {};  // what the text must follow; its end is the text's
 };
 
 struct Generated {
@@ -28,9 +31,9 @@ struct Generated {
   double prompt_seconds = 0, seconds = 0;  // to the first token; after it
 };
 
-/// Feeds the prompt (not empty) and generates; `text` receives whole characters as soon as no stop string can
-/// begin in them.
-Generated generate(Runner& runner, const Tokenizer& tokenizer, std::vector<int> prompt,
+/// Feeds the prompt, of which the runner may hold a beginning already but not all, and generates; `text`
+/// receives whole characters as soon as no stop string can begin in them.
+Generated generate(Runner& runner, const Tokenizer& tokenizer, const std::vector<int>& prompt,
                    const GenerateOptions& options, const std::function<void(std::string_view)>& text);
 
 /// Holds back text that may be the beginning of a stop string.
@@ -44,10 +47,11 @@ class StopFilter {
   /// What was held back in vain.
   std::string finish() { return std::exchange(held_, {}); }
   bool stopped() const { return stopped_; }
+  const std::string& matched() const { return matched_; }  // the stop string, once stopped
 
  private:
   std::vector<std::string> stops_;
-  std::string held_;
+  std::string held_, matched_;
   bool stopped_ = false;
 };
 

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/math.h"
+#include "text/grammar.h"
 
 namespace plumb {
 namespace {
@@ -131,11 +132,16 @@ void Sampler::apply(std::string_view filter, std::vector<Candidate>& c, std::spa
   }
 }
 
-int Sampler::choose(std::span<const float> logits, std::span<const int> history, uint64_t position) const {
+int Sampler::choose(std::span<const float> logits, std::span<const int> history, uint64_t position,
+                    std::span<const uint64_t> allowed) const {
   std::vector<Candidate> c(logits.size());
   for (size_t i = 0; i < c.size(); ++i) c[i] = {int(i), double(logits[i])};
   for (const auto& [id, bias] : options_.logit_bias) {
     if (id >= 0 && size_t(id) < c.size()) c[size_t(id)].logit += bias;
+  }
+  if (!allowed.empty()) {
+    std::erase_if(c, [&](const Candidate& x) { return !is_allowed(allowed, x.id); });
+    PLUMB_CHECK(!c.empty());  // GrammarState::allowed throws first
   }
   if (options_.temperature <= 0) {
     penalise(c, history);

@@ -39,8 +39,10 @@ class Sampler {
   Sampler(const SamplerOptions& options, uint64_t sequence);
 
   /// The id at `position` of the text, given the logits there and the ids before it. Ties go to the lowest
-  /// id.
-  int choose(std::span<const float> logits, std::span<const int> history, uint64_t position) const;
+  /// id. `allowed` has one bit per id (GrammarState::allowed); the others are left out before the chain.
+  /// Empty: all are allowed.
+  int choose(std::span<const float> logits, std::span<const int> history, uint64_t position,
+             std::span<const uint64_t> allowed = {}) const;
 
  private:
   void penalise(std::vector<Candidate>& c, std::span<const int> history) const;

@@ -202,5 +202,25 @@ TEST(Sampler, RefusesParametersThatAreNotFiniteOrOutOfRange) {
   EXPECT_TRUE(refused([](SamplerOptions& o) { o.chain = {"top_q"}; }));
 }
 
+TEST(Sampler, WhatIsNotAllowedIsLeftOutBeforeTheChainAndAllowingAllChangesNothing) {
+  std::vector<float> logits(100);
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = float(i * 37 % 101) / 9;
+  const std::vector<int> history = {3, 99, 7};
+  const std::vector<uint64_t> all(2, ~uint64_t(0)), two = {uint64_t(1) << 5, uint64_t(1) << (70 - 64)};
+  for (double temperature : {0.0, 0.8}) {
+    SamplerOptions o;
+    o.temperature = temperature;
+    o.top_k = 3;  // without the mask neither 5 nor 70 is among these
+    const Sampler sampler(o, 0);
+    for (uint64_t position = 0; position < 50; ++position) {
+      const int free = sampler.choose(logits, history, position);
+      EXPECT_EQ(sampler.choose(logits, history, position, all), free);
+      const int id = sampler.choose(logits, history, position, two);
+      EXPECT_TRUE(id == 5 || id == 70) << id;
+      EXPECT_TRUE(free != 5 && free != 70);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace plumb

@@ -1,6 +1,7 @@
 #include "engine/sequences.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 
@@ -34,17 +35,20 @@ struct Sequences::State {
     for (int i = 0; i < count; ++i) sequences.push_back({KvCache(model.program(), options.kv)});
   }
 
-  void run(Pass& pass, const See& see) {
+  void run(Pass& pass, const SeePass& see) {
     if (pass.tokens.empty()) return;
     if (options.cancel && options.cancel->load())
       throw Error({.code = "run.cancelled", .found = "an interrupt"});
     for (size_t i = 0; i < pass.tokens.size(); ++i) pass.caches[i]->reserve(pass.positions[i] + 1);
     executor.run({pass.tokens, pass.positions, pass.caches, pass.wanted});
     for (int s : pass.sequences) ++sequences[size_t(s)].length;
+    std::vector<Row> rows;
     for (size_t i = 0; i < pass.wanted.size(); ++i) {
       const size_t row = size_t(pass.wanted[i]);
-      see(pass.sequences[row], pass.positions[row], executor.row(model.program().output, int(i)));
+      rows.push_back(
+          {pass.sequences[row], pass.positions[row], executor.row(model.program().output, int(i))});
     }
+    see(rows);
     pass = {};
   }
 
@@ -69,6 +73,12 @@ int64_t Sequences::length(int sequence) const { return state_->sequences[size_t(
 const Plan& Sequences::plan() const { return state_->plan; }
 
 void Sequences::decode(std::span<const Piece> pieces, const See& see) {
+  decode_passes(pieces, [&](std::span<const Row> rows) {
+    for (const Row& r : rows) see(r.sequence, r.position, r.logits);
+  });
+}
+
+void Sequences::decode_passes(std::span<const Piece> pieces, const SeePass& see) {
   State& s = *state_;
   std::vector<bool> named(s.sequences.size());
   for (const Piece& p : pieces) {
@@ -96,7 +106,22 @@ void Sequences::truncate(int sequence, int64_t length) {
   int64_t& now = state_->sequences[size_t(sequence)].length;
   PLUMB_CHECK(length >= 0 && length <= now);
   now = length;
+  state_->sequences[size_t(sequence)].cache.truncate(length);
 }
+
+KvCache Sequences::take(int sequence) {
+  State::Sequence& s = state_->sequences[size_t(sequence)];
+  s.length = 0;
+  return std::exchange(s.cache, KvCache(state_->model.program(), state_->options.kv));
+}
+
+void Sequences::start_from(int sequence, const KvCache& held, int64_t length) {
+  State::Sequence& s = state_->sequences[size_t(sequence)];
+  s.cache.share(held, length);
+  s.length = length;
+}
+
+const KvCache& Sequences::cache(int sequence) const { return state_->sequences[size_t(sequence)].cache; }
 
 void Sequences::time_steps(std::vector<StepTime>* times) {
   PLUMB_CHECK(!times || times->size() == plan().steps.size());

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cpu/executor.h"
+#include "cpu/kv_cache.h"
 #include "engine/runner.h"
 
 namespace plumb {
@@ -28,6 +29,14 @@ class Sequences {
   /// The logits [n_vocab] after the token at `position`; valid during the call.
   using See = std::function<void(int sequence, int64_t position, std::span<const float> logits)>;
 
+  /// Wanted logits of one pass over the weights, valid during the call.
+  struct Row {
+    int sequence;
+    int64_t position;
+    std::span<const float> logits;
+  };
+  using SeePass = std::function<void(std::span<const Row>)>;
+
   /// `count` empty sequences of at most n_ctx tokens each; arith and backend of the options play no part. At
   /// most `max_wanted` rows of logits come from one pass over the weights.
   Sequences(const Model& model, const RunnerOptions& options, int count, int max_wanted = 32);
@@ -41,9 +50,17 @@ class Sequences {
   /// Passes over the weights hold up to n_ubatch tokens. Throws Error "context.full" or "token.range" with
   /// nothing appended; "run.cancelled" or "numeric.nonfinite" with what came before the pass appended.
   void decode(std::span<const Piece> pieces, const See& see);
+  /// The same, showing all wanted rows of a pass together: for work that the threads share.
+  void decode_passes(std::span<const Piece> pieces, const SeePass& see);
 
   /// Forgets what lies behind the first `length` tokens; they are as if the rest had never come.
   void truncate(int sequence, int64_t length);
+
+  /// Hands out what a sequence holds, which is then empty.
+  KvCache take(int sequence);
+  /// The sequence goes on from the first `length` tokens of `held`, with which it shares all full pages.
+  void start_from(int sequence, const KvCache& held, int64_t length);
+  const KvCache& cache(int sequence) const;
 
   /// Adds the time of every step of the plan to `times` from now on; null: no more. `times` has plan().steps
   /// entries.

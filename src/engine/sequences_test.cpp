@@ -15,7 +15,7 @@ using testing::prompt;
 using testing::same_bits;
 using testing::TinyFile;
 using Want = Sequences::Want;
-using Rows = std::map<std::pair<int, int64_t>, std::vector<float>>;  // by sequence and position
+using SequenceRows = std::map<std::pair<int, int64_t>, std::vector<float>>;  // by sequence and position
 
 std::vector<float> alone(const Model& model, const std::vector<int>& ids) {
   return testing::logits(model, {}, ids);
@@ -26,8 +26,8 @@ std::vector<int> first(std::vector<int> ids, size_t n) {
   return ids;
 }
 
-Rows decode(Sequences& s, const std::vector<Sequences::Piece>& pieces) {
-  Rows rows;
+SequenceRows decode(Sequences& s, const std::vector<Sequences::Piece>& pieces) {
+  SequenceRows rows;
   s.decode(pieces, [&](int sequence, int64_t position, std::span<const float> l) {
     EXPECT_TRUE(rows.emplace(std::pair(sequence, position), std::vector<float>(l.begin(), l.end())).second);
   });
@@ -45,13 +45,13 @@ TEST_P(SequencesOf, EachHasTheBitsThatItHasAloneForEveryUbatchAndMostWanted) {
   for (int ubatch : {512, 64, 5}) {
     for (int most : {32, 1}) {
       Sequences s(model, {.n_ubatch = ubatch}, 3, most);
-      const Rows prompts = decode(s, {{2, texts[2]}, {0, texts[0]}, {1, texts[1], Want::none}});
+      const SequenceRows prompts = decode(s, {{2, texts[2]}, {0, texts[0]}, {1, texts[1], Want::none}});
       EXPECT_EQ(prompts.size(), 2u);
       EXPECT_TRUE(same_bits(prompts.at({2, 269}), alone(model, texts[2])));
       EXPECT_TRUE(same_bits(prompts.at({0, 10}), alone(model, texts[0])));
       const std::vector<int> next = {7, 8, 9};
       const std::span<const int> tokens = next;
-      const Rows steps =
+      const SequenceRows steps =
           decode(s, {{1, tokens.subspan(1, 1)}, {0, tokens.subspan(0, 1)}, {2, tokens.subspan(2, 1)}});
       for (int i = 0; i < 3; ++i) {
         std::vector<int> text = texts[size_t(i)];
@@ -69,7 +69,7 @@ TEST_P(SequencesOf, AllRowsOfADraftAreThoseOfItsTokensOneByOne) {
   Sequences s(model, {}, 2, 3);
   decode(s, {{1, first(text, 12)}});
   const std::vector<int> other = prompt(6, 5);
-  const Rows rows = decode(s, {{0, other}, {1, std::span(text).subspan(12), Want::all}});
+  const SequenceRows rows = decode(s, {{0, other}, {1, std::span(text).subspan(12), Want::all}});
   EXPECT_EQ(rows.size(), 9u);
   for (size_t n = 13; n <= 20; ++n)
     EXPECT_TRUE(same_bits(rows.at({1, int64_t(n) - 1}), alone(model, first(text, n)))) << n;
@@ -83,7 +83,7 @@ TEST_P(SequencesOf, WhatWasTruncatedLeavesNoTrace) {
   s.truncate(0, 5);
   s.truncate(1, 0);
   EXPECT_EQ(s.length(0), 5);
-  const Rows rows = decode(s, {{0, std::span(text).subspan(5)}, {1, text}});
+  const SequenceRows rows = decode(s, {{0, std::span(text).subspan(5)}, {1, text}});
   EXPECT_TRUE(same_bits(rows.at({0, 8}), alone(model, text)));
   EXPECT_TRUE(same_bits(rows.at({1, 8}), alone(model, text)));
 }

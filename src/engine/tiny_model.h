@@ -30,6 +30,7 @@ struct TinyOptions {
   float matrix_size = 1, norm_size = 1;
   std::vector<std::pair<std::string, float>> reals = {};  // <arch>.<key>
   uint32_t rope_dims = 0;                                 // 0: the file does not say
+  bool vocabulary = false;                                // has a tokenizer: characters of ASCII
 };
 
 class TinyModel {
@@ -65,11 +66,26 @@ class TinyModel {
     writer_.set(key("attention.layer_norm_rms_epsilon"), 1e-5f);
     if (o_.rope_dims > 0) writer_.set(key("rope.dimension_count"), o_.rope_dims);
     for (const auto& [name, value] : o_.reals) writer_.set(key(name.c_str()), value);
+    if (o_.vocabulary) vocabulary();
     if (!is("gemma3")) return;
     writer_.set(key("attention.key_length"), uint32_t(head_dim()));
     writer_.set(key("attention.value_length"), uint32_t(head_dim()));
     writer_.set(key("attention.sliding_window"), uint32_t(8));
     writer_.set(key("attention.sliding_window_pattern"), uint32_t(3));
+  }
+
+  void vocabulary() {
+    std::vector<std::string> tokens = {"<unk>", "<s>", "</s>", "\u2581"};
+    for (char c = 'A'; int(tokens.size()) < kVocab; ++c) tokens.emplace_back(1, c);
+    std::vector<int32_t> types(tokens.size(), 1);
+    types[0] = 2, types[1] = types[2] = 3;
+    const std::vector<float> scores(tokens.size(), 0);
+    writer_.set("tokenizer.ggml.model", std::string_view("llama"));
+    writer_.set_array(
+        "tokenizer.ggml.tokens",
+        std::span<const std::string_view>(std::vector<std::string_view>(tokens.begin(), tokens.end())));
+    writer_.set_array("tokenizer.ggml.scores", std::span<const float>(scores));
+    writer_.set_array("tokenizer.ggml.token_type", std::span<const int32_t>(types));
   }
 
   float number() {

@@ -1,0 +1,48 @@
+// An answer as it grows: logits become a token, the token becomes text, and something ends it. One definition
+// for the loop that runs alone (generate.h) and for those that share passes over the weights (scheduler.h).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/generate.h"
+
+namespace plumb {
+
+class Answer {
+ public:
+  struct Step {
+    int id = -1;            // the token that was chosen; also one that ends the text
+    std::string text = {};  // what may be shown now: whole characters in which no stop string can begin
+    std::optional<Stop> stop = {};
+  };
+
+  /// `prompt` is not empty; `choice` numbers the answers to one prompt, each with draws of its own.
+  Answer(const Tokenizer& tokenizer, const GenerateOptions& options, std::vector<int> prompt,
+         uint64_t choice = 0);
+
+  /// Chooses the next token from the logits behind ids().
+  Step push(std::span<const float> logits);
+
+  /// What was held back, when nothing more is to come.
+  std::string finish();
+
+  /// The prompt and the answer without the token that ended it.
+  const std::vector<int>& ids() const { return ids_; }
+  int count() const { return int(ids_.size() - prompt_); }  // tokens of the answer
+  const std::string& stop_string() const { return filter_.matched(); }
+
+ private:
+  const Tokenizer& tokenizer_;
+  int n_predict_;
+  bool ignore_eos_;
+  std::vector<int> ids_;
+  size_t prompt_;
+  Sampler sampler_;
+  std::optional<GrammarState> grammar_;
+  Detokenizer detokenizer_;
+  StopFilter filter_;
+};
+
+}  // namespace plumb
