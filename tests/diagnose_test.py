@@ -129,6 +129,22 @@ class Diagnose(unittest.TestCase):
         self.assertTrue(d["weak"])
         self.assertTrue({"I1", "I1b"} & named(d))
 
+    def test_next_names_a_value_that_would_decide_and_what_was_excluded_is_listed(self):
+        """Ten logits cannot tell F1 from F2; the elements of a query can, and the oracle's are those foretold for F1."""
+        model, values = self.values("F1 other pairs are rotated")
+        page = self.folder / "page.html"
+        _, d = diagnose(self.ten_logits(values), "-m", self.path, "--next", "--html", page)
+        self.assertTrue({"F1", "F2"} <= named(d), named(d))
+        best = d["next"][0]
+        foretold = {"+".join(s["faults"]): s["number"] for s in best["says"]}
+        index = int(best["shown"].split()[-1])
+        self.assertAlmostEqual(foretold["F1"], values[best["value"]][-1].ravel()[index], delta=0.02 * abs(foretold["F1"]))
+        self.assertGreater(abs(foretold["F1"] - foretold["F2"]), 0.1)
+        self.assertGreater(len(d["excluded"]), 100)
+        self.assertTrue(all(e["nats"] > 0 for e in d["excluded"]))
+        self.assertIn("G6", {e["faults"][0] for e in d["excluded"]})
+        self.assertIn("F1-rope-style", page.read_text())
+
     def test_a_habit_with_text_is_named_from_the_ids_alone(self):
         text = "Hello world"
         r = subprocess.run([h.PLUMB, "tokenize", "-m", self.path, "-p", text, "--ids"], capture_output=True, text=True)

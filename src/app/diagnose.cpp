@@ -14,15 +14,15 @@
 namespace plumb {
 namespace {
 
-struct Options {
+struct DiagnoseOptions {
   ModelFlags model;
   std::vector<std::string> theirs;
-  std::string rules;
+  std::string rules, html;
   int max_faults = 3;
-  bool json = false;
+  bool json = false, next = false;
 };
 
-void examine(const Options& o) {
+void examine(const DiagnoseOptions& o) {
   catch_interrupt();
   ProgressBar bar;
   std::vector<trace::Trace> traces;
@@ -39,11 +39,14 @@ void examine(const Options& o) {
     request.theirs.push_back(&t);
   }
   const trace::Diagnosis d = trace::diagnose(request);
+  const std::optional<Next> next =
+      o.next ? std::optional(trace::next_measurements(request, d)) : std::nullopt;
   bar.erase();
+  if (!o.html.empty()) write_report(o.html, diagnosis_page(d, next ? &*next : nullptr, request));
   if (o.json) {
-    print_out(dump(diagnosis_json(d), {.indent = 1, .ascii = true}) + "\n");
+    print_out(dump(diagnosis_json(d, next ? &*next : nullptr), {.indent = 1, .ascii = true}) + "\n");
   } else {
-    print_report(diagnosis_text(d), 13);
+    print_report(diagnosis_text(d, next ? &*next : nullptr), 13);
   }
   flush_out();
   static constexpr int kStatus[] = {0, 1, 2, kExitEvidence};
@@ -54,12 +57,14 @@ void examine(const Options& o) {
 
 void add_diagnose(CLI::App& root) {
   CLI::App* c = root.add_subcommand("diagnose", "Name the bug that makes an engine print these numbers");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<DiagnoseOptions>();
   c->add_option("EVIDENCE", o->theirs, "Traces, evidence files or logs of one engine")->required();
   flag(c, "-m,--model", o->model.model, "The GGUF file that it ran")->required();
   flag(c, "-t,--threads", o->model.threads, "Threads; default: one per core")->check(CLI::Range(0, 1024));
   flag(c, "--rules", o->rules, "What the lines of a log mean; default: the one *.rules file beside it");
   flag(c, "--max-faults", o->max_faults, "Faults that may act together")->check(CLI::Range(1, 3));
+  flag(c, "--next", o->next, "Which one further number would tell the candidates apart");
+  flag(c, "--html", o->html, "Writes a page with all numbers as the fault and as a right engine has them");
   flag(c, "--json", o->json, "Everything as JSON");
   c->callback([o] { examine(*o); });
 }

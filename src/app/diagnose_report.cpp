@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "app/diff_report.h"
+
 namespace plumb {
 namespace {
 
@@ -31,8 +33,6 @@ Json as_json(const trace::Candidate& c) {
   j.set("text", trace::describe(c.faults));
   return j;
 }
-
-Json number(double x) { return std::isfinite(x) ? Json(x) : Json(fmt::format("{}", x)); }
 
 // The numbers that tell most: those where the fault moves furthest from what is right.
 std::vector<const Reproduced*> telling(const Diagnosis& d) {
@@ -76,6 +76,46 @@ std::string stories(const FaultSet& faults) {
   return text;
 }
 
+std::string excluded(const Diagnosis& d) {
+  std::string text = fmt::format("{} faults", d.excluded.size());
+  for (size_t i = 0; i < std::min<size_t>(d.excluded.size(), 3); ++i) {
+    const trace::Excluded& e = d.excluded[i];
+    text +=
+        fmt::format("{} {} ({:.0f} nats behind{})", i == 0 ? "; closest:" : ",", trace::describe(e.faults),
+                    e.nats, e.against.empty() ? "" : ", against it " + e.against);
+  }
+  return text;
+}
+
+std::string next_text(const trace::NextMeasurement& m) {
+  std::string text = fmt::format("print {} of {}", m.what, m.value);
+  if (!m.prompt.empty()) text += " for " + m.prompt;
+  for (size_t i = 0; i < std::min<size_t>(m.says.size(), 4); ++i)
+    text += fmt::format("{} {:.6g} if {}", i == 0 ? ": " + m.shown : ",", m.says[i].number,
+                        trace::describe(m.says[i].faults));
+  return m.says.empty() ? text : text + fmt::format("; decides {:.0f} %", 100 * m.decides);
+}
+
+Json as_json(const trace::NextMeasurement& m) {
+  Json j;
+  Json::Array says;
+  for (const auto& s : m.says) {
+    Json one;
+    one.set("faults", ids(s.faults)), one.set("number", finite(s.number));
+    says.push_back(std::move(one));
+  }
+  j.set("value", m.value), j.set("what", m.what), j.set("prompt", m.prompt.empty() ? Json() : Json(m.prompt));
+  j.set("shown", m.shown), j.set("says", std::move(says)), j.set("decides", m.decides);
+  return j;
+}
+
+Json as_json(const trace::Excluded& e) {
+  Json j;
+  j.set("faults", ids(e.faults)), j.set("nats", finite(e.nats)), j.set("depth", int64_t(e.depth));
+  j.set("against", e.against.empty() ? Json() : Json(e.against));
+  return j;
+}
+
 std::string others(const Diagnosis& d) {
   std::string text;
   for (size_t i = 1; i < std::min<size_t>(d.candidates.size(), 4); ++i)
@@ -85,10 +125,7 @@ std::string others(const Diagnosis& d) {
 
 }  // namespace
 
-std::string diagnosis_text(const Diagnosis& d) {
-  const auto line = [](const char* head, const std::string& text) {
-    return fmt::format("{:<12} {}\n", head, text);
-  };
+std::string diagnosis_text(const Diagnosis& d, const Next* next) {
   if (d.verdict == Diagnosis::Verdict::unusable) return line("UNUSABLE", d.reason);
   std::string text;
   if (!d.first.empty()) text += line("DIVERGES", "at " + d.first);
@@ -105,11 +142,15 @@ std::string diagnosis_text(const Diagnosis& d) {
   if (!d.numbers.empty()) text += line("REPRODUCES", reproduced(d));
   if (d.verdict != Diagnosis::Verdict::consistent) text += stories(best.faults);
   text += line("OTHERS", others(d));
+  if (!d.excluded.empty()) text += line("EXCLUDED", excluded(d));
+  if (next)
+    text += line("NEXT", next->empty() ? "nothing is left that a further number of this prompt would decide"
+                                       : next_text(next->front()));
   if (!d.complete) text += line("INCOMPLETE", "interrupted: the best answer so far");
   return text + line("TRIED", fmt::format("{} hypotheses in {:.0f} s", d.tried, d.seconds));
 }
 
-Json diagnosis_json(const Diagnosis& d) {
+Json diagnosis_json(const Diagnosis& d, const Next* next) {
   Json j;
   j.set("verdict", kVerdicts[int(d.verdict)]);
   if (!d.reason.empty()) j.set("reason", d.reason);
@@ -121,12 +162,17 @@ Json diagnosis_json(const Diagnosis& d) {
   for (const Reproduced* n : telling(d)) {
     if (numbers.size() == 100) break;
     Json one;
-    one.set("value", n->value), one.set("what", n->what), one.set("foreign", number(n->foreign));
-    one.set("predicted", number(n->predicted)), one.set("right", number(n->right)),
+    one.set("value", n->value), one.set("what", n->what), one.set("foreign", finite(n->foreign));
+    one.set("predicted", finite(n->predicted)), one.set("right", finite(n->right)),
         one.set("agrees", n->agrees);
     numbers.push_back(std::move(one));
   }
   j.set("agreeing", d.agreeing), j.set("of", int64_t(d.numbers.size())), j.set("numbers", std::move(numbers));
+  Json::Array dropped, measurements;
+  for (const trace::Excluded& e : d.excluded) dropped.push_back(as_json(e));
+  j.set("excluded", std::move(dropped));
+  for (const trace::NextMeasurement& m : next ? *next : Next()) measurements.push_back(as_json(m));
+  if (next) j.set("next", std::move(measurements));
   j.set("tried", d.tried), j.set("complete", d.complete), j.set("seconds", d.seconds);
   return j;
 }

@@ -10,6 +10,13 @@
 #include "base/error.h"
 
 namespace plumb {
+
+std::string line(const char* head, const std::string& text) { return fmt::format("{:<12} {}\n", head, text); }
+
+Json finite(double x) {
+  return std::isfinite(x) ? Json(x) : Json(std::isnan(x) ? "nan" : x > 0 ? "inf" : "-inf");
+}
+
 namespace {
 
 using trace::Diff;
@@ -61,8 +68,6 @@ std::string kind_of(const std::string& value) {
   const size_t dot = value.rfind('.');
   return value.starts_with("blk.") && dot != std::string::npos ? "blk.*" + value.substr(dot) : value;
 }
-
-std::string line(const char* head, const std::string& text) { return fmt::format("{:<12} {}\n", head, text); }
 
 std::string first_text(const Diff& d, const Model* model) {
   const Difference& v = d.values[size_t(d.first)];
@@ -124,8 +129,6 @@ std::string same_text(const Diff& d) {
          line("", fmt::format("largest: {} error {:.3g} = {:.2g} of what is allowed", worst->value,
                               worst->error, worst->score));
 }
-
-Json finite(double x) { return std::isfinite(x) ? Json(x) : Json(x > 0 ? "inf" : "nan"); }
 
 Json value_json(const Difference& d, const Model* model) {
   Json j;

@@ -18,7 +18,7 @@
 namespace plumb {
 namespace {
 
-struct Options {
+struct ProbeOptions {
   std::string out, types;
   int threads = 0;
   bool json = false;
@@ -64,7 +64,7 @@ Json as_json(const trace::ProbeBook& b) {
   return j;
 }
 
-void print_book(const Options& o, const trace::ProbeBook& book) {
+void print_book(const ProbeOptions& o, const trace::ProbeBook& book) {
   const auto count = [&](auto condition) {
     return std::count_if(book.entries.begin(), book.entries.end(), condition);
   };
@@ -86,7 +86,7 @@ void print_book(const Options& o, const trace::ProbeBook& book) {
   flush_out();
 }
 
-void write_file(const Options& o) {
+void write_file(const ProbeOptions& o) {
   catch_interrupt();
   ProgressBar bar;
   trace::ProbeFileOptions options{
@@ -107,7 +107,7 @@ void write_file(const Options& o) {
 
 void add_probe(CLI::App& root) {
   CLI::App* c = root.add_subcommand("probe", "Questions for engines that show nothing but their text");
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<ProbeOptions>();
   flag(c, "--gguf", o->out, "Write a tiny model whose own text names the bug of the engine that runs it")
       ->required();
   flag(c, "--type", o->types,

@@ -18,8 +18,8 @@ namespace plumb::trace {
 namespace {
 
 constexpr double kPrune = 30;              // nats behind the best after which a hypothesis is not run deeper
+constexpr int kParameters = 3;             // values of one fault's parameter that are
 constexpr size_t kLeast = 12, kMost = 32;  // hypotheses that are; a third of these where a run is long
-constexpr size_t kBases = 20;              // hypotheses that are tried with another fault
 
 class Search {
  public:
@@ -27,6 +27,22 @@ class Search {
       : request_(request), s_(simulator), depths_(depths_of(s_.evidence(), s_.program().n_layer)) {}
 
   std::vector<Hypothesis> found;  // run on all evidence, best first
+
+  // The single faults that were run and are not among those told, each once.
+  std::vector<Excluded> excluded(const std::vector<Candidate>& told) const {
+    std::vector<Excluded> list;
+    for (const auto& [fault, e] : excluded_) {
+      const auto is = [&](const FaultSet& s) { return s.size() == 1 && s[0].fault == fault; };
+      if (std::none_of(told.begin(), told.end(), [&](const Candidate& c) {
+            return is(c.faults) || std::any_of(c.same.begin(), c.same.end(), is);
+          }))
+        list.push_back(e);
+    }
+    std::stable_sort(list.begin(), list.end(), [](const Excluded& a, const Excluded& b) {
+      return std::pair(-a.depth, a.nats) < std::pair(-b.depth, b.nats);
+    });
+    return list;
+  }
 
   // When a run was cancelled: what was found so far, if only on the first part of the evidence.
   void give_up() {
@@ -42,6 +58,7 @@ class Search {
     for (size_t i = 0; i < depths_.size(); ++i) {
       std::vector<Hypothesis> list = run_all(sets, depths_[i], i == 0 ? "known faults" : "the likeliest");
       if (i == 0) fit(list, depths_[0]);
+      note(list, depths_[i]);
       if (i == 0 && depths_.size() > 1) shallow_ = list;
       sets = survivors(list, depths_[i]);
       if (depths_[i] == depths_.back()) found = std::move(list);
@@ -53,16 +70,20 @@ class Search {
   // Sets of one fault more than those at hand, where the best leaves something unexplained.
   void larger_sets() {
     const bool early = !shallow_.empty() && !s_.doubtful(best_of(shallow_)).empty();
-    std::vector<Hypothesis> bases = early ? shallow_ : found;
-    if (bases.size() > kBases) bases.resize(kBases);
-    size_t first = early ? 0 : depths_.size() - 1;
-    std::vector<Hypothesis> list = extend(s_, bases, depths_[first], request_.progress);
-    fit(list, depths_[first]);
-    shallow_ = early ? list : shallow_;
-    while (++first < depths_.size())
-      list = run_all(survivors(list, depths_[first - 1]), depths_[first], "sets");
-    found.insert(found.end(), list.begin(), list.end());
-    sort(found);
+    std::vector<Hypothesis> bases = early ? shallow_ : found, larger;
+    sort(bases);
+    const size_t first = early ? 0 : depths_.size() - 1;
+    for (const Reach reach : {Reach::gap, Reach::layer}) {
+      std::vector<Hypothesis> list = extend(s_, bases, depths_[first], reach, request_.progress);
+      fit(list, depths_[first]);
+      larger.insert(larger.end(), list.begin(), list.end());
+      for (size_t i = first + 1; i < depths_.size(); ++i)
+        list = run_all(survivors(list, depths_[i - 1]), depths_[i], "sets");
+      found.insert(found.end(), list.begin(), list.end());
+      sort(found);
+      if (is_explained(s_, found)) return;
+    }
+    if (early) shallow_ = std::move(larger);
   }
 
  private:
@@ -73,6 +94,19 @@ class Search {
   static const Hypothesis& best_of(const std::vector<Hypothesis>& list) {
     return *std::max_element(list.begin(), list.end(),
                              [](const Hypothesis& a, const Hypothesis& b) { return score(a) < score(b); });
+  }
+
+  // Notes how far behind the best each was, and where.
+  void note(const std::vector<Hypothesis>& list, int depth) {
+    double most = s_.healthy(depth).log_likelihood;
+    for (const Hypothesis& h : list) most = std::max(most, h.log_likelihood);
+    for (const Hypothesis& h : list) {
+      if (h.faults.size() != 1 || h.control()) continue;
+      Excluded e{h.faults, most - h.log_likelihood, depth, s_.worst(h)};
+      const auto [at, fresh] = excluded_.try_emplace(h.faults[0].fault, e);
+      if (!fresh && std::pair(e.depth, -e.nats) > std::pair(at->second.depth, -at->second.nats))
+        at->second = e;
+    }
   }
 
   std::vector<Hypothesis> run_all(const std::vector<FaultSet>& sets, int depth, const char* what) {
@@ -123,7 +157,11 @@ class Search {
     const bool healthy = health > best - kPrune / 3;
     const size_t most = depth == depths_[0] ? kMost : kMost / 3,
                  least = depth == depths_[0] ? kLeast : kLeast / 2;
+    std::map<std::string, int> parameters;  // of the same faults: the best of them are enough
     for (const Hypothesis& h : list) {
+      std::string faults;
+      for (const ChosenFault& c : h.faults) faults += c.fault->id;
+      if (++parameters[faults] > kParameters) continue;
       const bool near = score(h) > best - kPrune;
       const bool undecided = healthy && h.expected.like_health;
       if ((near && (sets.size() < most || undecided)) || sets.size() < least) sets.push_back(h.faults);
@@ -135,6 +173,7 @@ class Search {
   Simulator& s_;
   std::vector<int> depths_;
   std::vector<Hypothesis> shallow_, partial_;
+  std::map<const Fault*, Excluded> excluded_;
 };
 
 bool is_full(const Trace& t) {
@@ -239,8 +278,10 @@ Diagnosis diagnose(const DiagnoseRequest& request) {
   Search search(request, simulator);
   try {
     search.singles();
-    for (int size = 2; size <= request.max_faults; ++size) {
-      if (is_explained(simulator, search.found)) break;
+    for (size_t size = 2; int(size) <= request.max_faults; ++size) {
+      // Where one fault more brought nothing, two will not.
+      if (is_explained(simulator, search.found) || (size > 2 && search.found[0].faults.size() + 1 < size))
+        break;
       search.larger_sets();
     }
   } catch (const Error& e) {
@@ -251,6 +292,7 @@ Diagnosis diagnose(const DiagnoseRequest& request) {
     d.complete = false;
   }
   judge(simulator, search.found, d);
+  d.excluded = search.excluded(d.candidates);
   simulator.save();
   d.tried += simulator.tried();
   d.seconds = seconds();

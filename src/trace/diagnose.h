@@ -25,6 +25,15 @@ struct Reproduced {
   std::string value, what;  // "rms", "element 12"
   double foreign = 0, predicted = 0, right = 0;
   bool agrees = false;
+  double score = 0, right_score = 0;  // distances from both, of what rounding may do: above 1 contradicts
+};
+
+/// A fault that was run and dropped.
+struct Excluded {
+  FaultSet faults;
+  double nats = 0;      // that it was behind the best, of those run as deep
+  int depth = 0;        // the last layer that it was run to; n_layer: all
+  std::string against;  // the value whose numbers it misses most
 };
 
 struct Diagnosis {
@@ -37,10 +46,11 @@ struct Diagnosis {
   double p_outside = 0;               // that it is no fault of the catalogue
   std::vector<Reproduced> numbers;    // all, under the best candidate
   int64_t agreeing = 0;
-  int64_t tried = 0;     // hypotheses that were run
-  bool complete = true;  // false: interrupted
-  bool weak = false;     // logits or ids alone: "nearest known fault", never more
-  std::string suspect;   // a value that contradicts the best candidate; empty: none
+  std::vector<Excluded> excluded;  // each fault once, the closest first; not of full traces
+  int64_t tried = 0;               // hypotheses that were run
+  bool complete = true;            // false: interrupted
+  bool weak = false;               // logits or ids alone: "nearest known fault", never more
+  std::string suspect;             // a value that contradicts the best candidate; empty: none
   double seconds = 0;
 };
 

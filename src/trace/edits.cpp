@@ -109,6 +109,13 @@ void set_key(Variant& v, const std::string& key, double value) {
   v.metadata.push_back({full, [=](GgufWriter& w) { w.set(full, float(value)); }});
 }
 
+std::string has_window(const Variant& v) {
+  for (int l = 0; l < v.program.n_layer; ++l) {
+    if (is_local(v.program, l)) return {};
+  }
+  return "no layer has a window";
+}
+
 void set_key_integer(Variant& v, const std::string& key, int64_t value) {
   const std::string full = v.program.arch + "." + key;
   v.metadata.push_back({full, [=](GgufWriter& w) { w.set(full, uint32_t(value)); }});

@@ -102,6 +102,8 @@ Edit qk_rows(std::function<int(int dims, int j)> source, std::string list = "att
 std::string scale_q(Variant& v, double factor);
 /// Whether attention of that layer sees a window.
 bool is_local(const Program& p, int layer);
+/// A condition for `where`: empty if some layer has a window.
+std::string has_window(const Variant& v);
 
 /// Sizes that the Program shows: 0 where it has no such thing.
 struct Sizes {

@@ -64,12 +64,6 @@ int64_t one_of_each_back(const Sizes& s, int64_t p) {
   return p % s.n_head_kv * (s.n_head / s.n_head_kv) + p / s.n_head_kv;
 }
 
-std::string has_window(const Variant& v) {
-  for (int l = 0; l < v.program.n_layer; ++l) {
-    if (is_local(v.program, l)) return {};
-  }
-  return "no layer has a window";
-}
 std::string no_window(const Variant& v) { return has_window(v).empty() ? "the model has windows" : ""; }
 Edit window(std::function<int(int)> change) {
   return where(has_window, [=](Variant& v, double) -> std::string {

@@ -26,13 +26,6 @@ std::string keys_stored_unrotated(Variant& v, double) {
   return {};
 }
 
-std::string has_window(const Variant& v) {
-  for (int l = 0; l < v.program.n_layer; ++l) {
-    if (is_local(v.program, l)) return {};
-  }
-  return "no layer has a window";
-}
-
 }  // namespace
 
 void add_cache_faults(std::vector<Fault>& all) {

@@ -304,14 +304,16 @@ void signs_lost(Format f, const uint8_t* in, float* out) {
   for (int i = 0; i < info(f).block; ++i) out[i] = std::abs(out[i]);
 }
 
-// The scale of the block before, in the order of the tensor; of the row's first block.
-void scale_of_previous(const WeightRef& w, int64_t row, const uint8_t* in, uint8_t* out) {
-  const int64_t bytes = info(w.format).bytes, n = row_bytes(w.format, w.columns);
-  const int at = scales_of(w.format).scale;
-  std::copy_n(in, n, out);
-  for (int64_t b = 0; b < n; b += bytes) {
-    if (row > 0 || b > 0) std::copy_n(in + b - bytes + at, 2, out + b + at);
-  }
+// The scale, or the whole header, of the block before in the order of the tensor.
+RowChange of_previous(bool min) {
+  return [=](const WeightRef& w, int64_t row, const uint8_t* in, uint8_t* out) {
+    const int64_t bytes = info(w.format).bytes, n = row_bytes(w.format, w.columns);
+    const ScalePlaces places = scales_of(w.format);
+    std::copy_n(in, n, out);
+    for (const int at : {places.scale, min ? places.min : -1})
+      for (int64_t b = row > 0 ? 0 : bytes; at >= 0 && b < n; b += bytes)
+        std::copy_n(in + b - bytes + at, 2, out + b + at);
+  };
 }
 void scale_of_row(const WeightRef& w, int64_t, const uint8_t* in, uint8_t* out) {
   const int64_t bytes = info(w.format).bytes, n = row_bytes(w.format, w.columns);

@@ -229,7 +229,8 @@ class LocalSearch {
       if (!targets_[i].marked) continue;
       if (!explained(first, i)) out.left.push_back(targets_[i].value);
       out.numbers.push_back({targets_[i].value, "error", targets_[i].floor, first.errors[i],
-                             health_.errors[i], explained(first, i)});
+                             health_.errors[i], explained(first, i), first.errors[i] / targets_[i].floor,
+                             health_.errors[i] / targets_[i].floor});
     }
     if (out.left.empty() && !covers(first)) out.left.push_back(out.numbers.front().value);
     for (const Local& l : found_) {

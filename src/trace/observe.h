@@ -34,12 +34,12 @@ struct Observed {
   bool whole_call = false;        // all rows of call `call`, however many a hypothesis feeds
   bool last = false;              // the last row of that call
   int call = 0;
-  std::vector<Quantity> what;
-  std::vector<Number> numbers;   // as many; elements beyond them serve the scale of rounding only
-  double weight = 1;             // of each number: neighbouring layers tell nearly the same
-  bool top = false;              // the elements are the largest of their row, in order
-  std::vector<int> chosen = {};  // of logits: the id that the engine took after each row, greedily
-  std::vector<int> near = {};    // groups like it, of its layer and its neighbours: one scale of rounding
+  std::vector<Quantity> what = {};
+  std::vector<Number> numbers = {};  // as many; elements beyond them serve the scale of rounding only
+  double weight = 1;                 // of each number: neighbouring layers tell nearly the same
+  bool top = false;                  // the elements are the largest of their row, in order
+  std::vector<int> chosen = {};      // of logits: the id that the engine took after each row, greedily
+  std::vector<int> near = {};        // groups like it, of its layer and its neighbours: one scale of rounding
 };
 
 struct Evidence {

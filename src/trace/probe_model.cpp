@@ -21,9 +21,9 @@ constexpr float kEps = 1e-5f;
 constexpr float kStream = 0.008f, kQueries = 0.8f, kValues = 1, kAttention = 0.02f, kGate = 1, kDown = 0.02f;
 constexpr int kHeadDim = M::kWidth / M::kHeads;
 
-class Writer {
+class ModelWriter {
  public:
-  explicit Writer(const ProbeModel& m) : m_(m), random_(m.seed) {}
+  explicit ModelWriter(const ProbeModel& m) : m_(m), random_(m.seed) {}
 
   void keys() {
     w_.set("general.architecture", std::string_view("llama"));
@@ -70,7 +70,8 @@ class Writer {
   GgufWriter w_;
 };
 
-void Writer::add(const std::string& name, Format format, int columns, int rows, const std::vector<float>& x) {
+void ModelWriter::add(const std::string& name, Format format, int columns, int rows,
+                      const std::vector<float>& x) {
   std::vector<uint8_t> data(size_t(rows * row_bytes(format, columns)));
   encode(format, x.data(), int64_t(x.size()), data.data());
   std::vector<int64_t> ne = {columns};
@@ -79,7 +80,7 @@ void Writer::add(const std::string& name, Format format, int columns, int rows, 
 }
 
 // Each block of 32 has a size and a mean of its own, so that scales and minima matter.
-void Writer::matrix(const std::string& name, int columns, int rows, float gain) {
+void ModelWriter::matrix(const std::string& name, int columns, int rows, float gain) {
   std::vector<float> x(size_t(columns) * size_t(rows));
   const float unit = gain / std::sqrt(float(columns));
   for (size_t i = 0; i < x.size(); i += 32) {
@@ -89,7 +90,7 @@ void Writer::matrix(const std::string& name, int columns, int rows, float gain) 
   add(name, m_.formats[turn_++ % m_.formats.size()], columns, rows, x);
 }
 
-void Writer::vocabulary(const std::map<int, std::string>& names) {
+void ModelWriter::vocabulary(const std::map<int, std::string>& names) {
   std::vector<std::string> tokens = {"<unk>", "<s>", "</s>"};
   std::vector<float> scores(3, 0);
   std::vector<int32_t> types = {2, 3, 3};
@@ -123,7 +124,7 @@ void Writer::vocabulary(const std::map<int, std::string>& names) {
   w_.set("tokenizer.ggml.add_space_prefix", true);
 }
 
-void Writer::weights(const std::vector<float>& head) {
+void ModelWriter::weights(const std::vector<float>& head) {
   std::vector<float> x(size_t(M::kVocab) * M::kWidth);
   for (size_t i = 0; i < x.size(); i += M::kWidth) {
     const float size = kStream * spread(1);
@@ -151,7 +152,7 @@ void Writer::weights(const std::vector<float>& head) {
 
 std::vector<uint8_t> ProbeModel::bytes(const std::map<int, std::string>& names,
                                        const std::vector<float>& head) const {
-  Writer w(*this);
+  ModelWriter w(*this);
   w.keys();
   w.vocabulary(names);
   w.weights(head);

@@ -12,7 +12,8 @@ namespace plumb::trace {
 namespace {
 
 constexpr size_t kFirstGroups = 4;  // evidence that the first, shallowest pass should see
-constexpr size_t kBases = 14, kKept = 20;
+constexpr size_t kBases = 40, kKept = 24;
+constexpr size_t kTries = 1000, kWideTries = 400;  // sets that are run, from the best base on
 
 std::vector<double> grid_of(const Parameter& p) {
   std::set<double> values(p.grid.begin(), p.grid.end());
@@ -93,6 +94,32 @@ bool contains(const FaultSet& set, const Fault* f) {
   return std::any_of(set.begin(), set.end(), [&](const ChosenFault& c) { return c.fault == f; });
 }
 
+struct Base {
+  const Hypothesis* h;
+  Gap gap;
+};
+
+// Those that explain most of the beginning; of each set of faults the best parameters.
+std::vector<Base> choose_bases(Simulator& s, const std::vector<Hypothesis>& bases, size_t most) {
+  std::vector<Base> chosen;
+  std::set<std::string> seen;
+  for (const Hypothesis& h : bases) {
+    // Lost precision moves everything a little: with it anything could be explained.
+    if (h.control() || h.faults.empty() || h.faults[0].fault->id[0] == 'M') continue;
+    std::string ids;
+    for (const ChosenFault& c : h.faults) ids += std::string(c.fault->id) + " ";
+    if (!seen.insert(ids).second) continue;
+    if (const std::optional<Gap> gap = gap_of(s, h)) chosen.push_back({&h, *gap});
+    if (chosen.size() == 2 * most) break;
+  }
+  std::stable_sort(chosen.begin(), chosen.end(), [](const Base& a, const Base& b) {
+    return std::pair(-int64_t(a.gap.group), -a.h->log_likelihood) <
+           std::pair(-int64_t(b.gap.group), -b.h->log_likelihood);
+  });
+  if (chosen.size() > most) chosen.resize(most);
+  return chosen;
+}
+
 }  // namespace
 
 std::vector<int> depths_of(const Evidence& evidence, int n_layer) {
@@ -148,24 +175,10 @@ std::optional<FaultSet> fit_parameter(Simulator& s, const FaultSet& faults, int 
   return with(faults, found.value < at[best] ? std::exp(found.at) : grid[best]);
 }
 
-std::vector<Hypothesis> extend(Simulator& s, const std::vector<Hypothesis>& bases, int depth,
+std::vector<Hypothesis> extend(Simulator& s, const std::vector<Hypothesis>& bases, int depth, Reach reach,
                                const Progress& progress) {
-  struct Base {
-    const Hypothesis* h;
-    Gap gap;
-  };
-  std::vector<Base> chosen;
-  for (const Hypothesis& h : bases) {
-    // Lost precision moves everything a little: with it anything could be explained.
-    if (h.control() || (!h.faults.empty() && h.faults[0].fault->id[0] == 'M')) continue;
-    if (const std::optional<Gap> gap = gap_of(s, h)) chosen.push_back({&h, *gap});
-  }
-  // Those that explain most of the beginning.
-  std::stable_sort(chosen.begin(), chosen.end(), [](const Base& a, const Base& b) {
-    return std::pair(-int64_t(a.gap.group), -a.h->log_likelihood) <
-           std::pair(-int64_t(b.gap.group), -b.h->log_likelihood);
-  });
-  if (chosen.size() > kBases) chosen.resize(kBases);
+  const std::vector<Base> chosen = choose_bases(s, bases, kBases);
+  const size_t most = reach == Reach::gap ? kTries : kWideTries;
   struct Try {
     FaultSet faults;
     double distance;
@@ -173,12 +186,14 @@ std::vector<Hypothesis> extend(Simulator& s, const std::vector<Hypothesis>& base
   std::vector<Try> tries;
   const Order order{s.program()};
   const std::vector<FaultSet> singles = single_faults(s.model(), s.evidence());
-  for (size_t i = 0; i < chosen.size(); ++i) {
+  for (size_t i = 0; i < chosen.size() && tries.size() < most; ++i) {
     for (const FaultSet& more : singles) {
       const Fault& f = *more[0].fault;
       if (f.parameter.name && !of_the_wild(more[0])) continue;
       if (f.control || f.id[0] == 'M' || contains(chosen[i].h->faults, &f)) continue;
-      if (!may_show(f, order, chosen[i].gap.after, chosen[i].gap.upto)) continue;
+      const Gap& gap = chosen[i].gap;
+      if (may_show(f, order, gap.after, gap.upto) != (reach == Reach::gap)) continue;
+      if (reach == Reach::layer && !may_show(f, order, -1, gap.upto)) continue;
       FaultSet set = chosen[i].h->faults;
       set.push_back(more[0]);
       if (const std::optional<Prediction> x = s.exact(set, depth)) tries.push_back({set, s.distance(*x)});

@@ -42,6 +42,9 @@ class Simulator {
   /// arithmetics as well, is allowed for.
   std::vector<size_t> unexplained(const Hypothesis& h);
 
+  /// The value whose numbers contradict it most.
+  std::string worst(const Hypothesis& h) const;
+
   /// Those, or where there is none the groups that lie outside its own rounding at all.
   std::vector<size_t> doubtful(const Hypothesis& h);
 
@@ -73,8 +76,12 @@ std::vector<FaultSet> single_faults(const Model& model, const Evidence& evidence
 /// The parameter of the last fault of the set that brings the predictions nearest to the numbers.
 std::optional<FaultSet> fit_parameter(Simulator& simulator, const FaultSet& faults, int depth);
 
-/// Sets with one fault more, for the places that the bases leave unexplained.
+/// Where the fault that a base lacks is looked for: between the last value that the base explains and the
+/// first that it does not, or anywhere in that layer before it, since values in between may hide it.
+enum class Reach { gap, layer };
+
+/// Sets with one fault more, for the places that the bases leave unexplained; the best bases come first.
 std::vector<Hypothesis> extend(Simulator& simulator, const std::vector<Hypothesis>& bases, int depth,
-                               const Progress& progress);
+                               Reach reach, const Progress& progress);
 
 }  // namespace plumb::trace

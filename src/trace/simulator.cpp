@@ -112,6 +112,12 @@ std::vector<size_t> Simulator::unexplained(const Hypothesis& h) {
   return out;
 }
 
+std::string Simulator::worst(const Hypothesis& h) const {
+  const std::vector<double> far = misfits(evidence_, numbers_, h.expected, health());
+  const auto at = std::max_element(far.begin(), far.end());
+  return at == far.end() || *at == 0 ? "" : evidence_.groups[size_t(at - far.begin())].value;
+}
+
 std::vector<size_t> Simulator::doubtful(const Hypothesis& h) {
   constexpr double kVisible = 3;
   std::vector<size_t> out = unexplained(h);

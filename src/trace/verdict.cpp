@@ -91,19 +91,27 @@ const char* name(Quantity::Kind kind) {
   return kNames[int(kind)];
 }
 
+// How far off a number is, of what rounding and printing may do.
+double score_of(const Number& n, const Expected& e, size_t g, size_t i) {
+  const double x = e.exact[g].x[i];
+  if (!std::isfinite(n.value)) return std::isfinite(x) ? INFINITY : 0;
+  return std::isfinite(x) ? std::abs(n.value - x) / (4 * e.scale[g][i] + 2 * n.unit) : INFINITY;
+}
+
 void list_numbers(Simulator& s, const Hypothesis& best, Diagnosis& d) {
   const std::vector<Observed>& groups = s.evidence().groups;
   for (size_t g = 0; g < groups.size(); ++g) {
     if (!best.expected.exact[g].computed) continue;
     for (size_t i = 0; i < groups[g].numbers.size(); ++i) {
       const Number& n = groups[g].numbers[i];
-      const double x = best.expected.exact[g].x[i], room = 4 * best.expected.scale[g][i] + 2 * n.unit;
-      const bool agrees = std::isfinite(n.value) ? std::abs(n.value - x) <= room : !std::isfinite(x);
+      const double x = best.expected.exact[g].x[i];
+      const double score = score_of(n, best.expected, g, i);
       std::string what = name(groups[g].what[i].kind);
       if (groups[g].what[i].kind == Quantity::Kind::element)
         what += fmt::format(" {}", groups[g].what[i].index);
-      d.numbers.push_back({groups[g].value, std::move(what), n.value, x, s.health().exact[g].x[i], agrees});
-      d.agreeing += agrees ? 1 : 0;
+      d.numbers.push_back({groups[g].value, std::move(what), n.value, x, s.health().exact[g].x[i], score <= 1,
+                           score, score_of(n, s.health(), g, i)});
+      d.agreeing += score <= 1 ? 1 : 0;
     }
   }
 }

@@ -23,7 +23,7 @@ def scale(raw, wrong):
     if wrong == "bf16":
         return (np.ascontiguousarray(raw).view("<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     d = halves(raw)
-    if wrong == "previous":
+    if wrong in ("previous", "previous header"):
         return np.roll(d, 1, axis=0)
     return d
 
@@ -54,7 +54,7 @@ def q4_0(b, wrong, row):
 
 
 def q4_1(b, wrong, row):
-    d, m = scale(b[:, :2], wrong), scale(b[:, 2:4], wrong)
+    d, m = scale(b[:, :2], wrong), scale(b[:, 2:4], None if wrong == "previous" else wrong)
     d = of_row(d, wrong, row)
     codes = nibbles(b[:, 2:18] if wrong == "short header" else b[:, 4:], wrong).astype(float) + half_step(wrong)
     if wrong == "exchanged":
@@ -177,6 +177,7 @@ wrong_decoder("B5 f16 scales read as bf16", "bf16", ALL_TYPES)
 wrong_decoder("B8 codes of Q8_0 unsigned", "unsigned", ("Q8_0", ))
 wrong_decoder("B8b header read as codes", "header", ("Q8_0", "Q4_0"))
 wrong_decoder("B8c scale of the block before", "previous", ("Q4_0", "Q4_1", "Q5_0", "Q8_0"))
+wrong_decoder("B8e scale and minimum of the block before", "previous header", ("Q4_0", "Q4_1", "Q5_0", "Q8_0"))
 wrong_decoder("B8d scale of the row", "row", ("Q4_0", "Q4_1", "Q5_0", "Q8_0"))
 wrong_decoder("B11 scales 4 to 7 read plainly", "plain scales", ("Q4_K", ))
 wrong_decoder("B11b scales and minima exchanged", "exchanged", ("Q4_K", ))
