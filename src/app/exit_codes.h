@@ -5,8 +5,8 @@
 
 namespace plumb {
 
-constexpr int kExitFailure = 1, kExitModel = 2, kExitEvidence = 3, kExitUsage = 4, kExitFile = 5,
-              kExitOutput = 6, kExitMemory = 7, kExitNonfinite = 8, kExitInterrupted = 130;
+constexpr int kExitFailure = 1, kExitModel = 2, kExitEvidence = 3, kExitAddress = 3, kExitUsage = 4,
+              kExitFile = 5, kExitOutput = 6, kExitMemory = 7, kExitNonfinite = 8, kExitInterrupted = 130;
 
 /// Thrown by a verb whose answer is its status, after it has printed what it has to say.
 struct ExitStatus {

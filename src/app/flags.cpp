@@ -21,9 +21,14 @@ namespace plumb {
 namespace {
 
 constexpr std::pair<const char*, const char*> kShortNames[] = {
-    {"-ub", "--ubatch-size"},   {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"},
-    {"-ngl", "--n-gpu-layers"}, {"-pg", "--prompt-gen"},    {"-npp", "--n-pp"},
-    {"-ntg", "--n-tg"},         {"-npl", "--n-pl"},
+    {"-ub", "--ubatch-size"},    {"-ctk", "--cache-type-k"},
+    {"-ctv", "--cache-type-v"},  {"-ngl", "--n-gpu-layers"},
+    {"-pg", "--prompt-gen"},     {"-npp", "--n-pp"},
+    {"-ntg", "--n-tg"},          {"-npl", "--n-pl"},
+    {"-st", "--single-turn"},    {"-mli", "--multiline-input"},
+    {"-sys", "--system-prompt"}, {"-sysf", "--system-prompt-file"},
+    {"-co", "--color"},          {"-jf", "--json-schema-file"},
+    {"-np", "--parallel"},       {"-cram", "--cache-ram"},
 };
 
 constexpr const char* kDefaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf";

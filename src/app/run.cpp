@@ -2,12 +2,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <random>
-
 #include "app/command.h"
 #include "app/fault_flag.h"
 #include "app/flags.h"
+#include "app/grammar_flags.h"
 #include "app/progress.h"
+#include "app/sampler_flags.h"
 #include "base/error.h"
 #include "engine/generate.h"
 #include "models/models.h"
@@ -15,49 +15,17 @@
 namespace plumb {
 namespace {
 
-struct Options {
+struct RunOptions {
   ModelFlags model;
   FaultFlag fault;
   PromptFlags prompt;
+  GrammarFlags grammar;
   GenerateOptions generate;
-  int64_t seed = -1;
-  std::string samplers = "penalties;top_k;top_p;min_p;temperature";
+  SamplerFlags sampler;
   bool quiet = false;
 };
 
-void add_sampler_flags(CLI::App* c, Options& o) {
-  SamplerOptions& s = o.generate.sampler;
-  flag(c, "-s,--seed", o.seed, "Seed of the draws; -1: chosen and shown")->capture_default_str();
-  flag(c, "--temp,--temperature", s.temperature, "Temperature; 0: always the likeliest token")
-      ->capture_default_str();
-  flag(c, "--top-k", s.top_k, "Keep the k likeliest; 0: all")->capture_default_str();
-  flag(c, "--top-p", s.top_p, "Keep the likeliest that sum to p; 1: all")->capture_default_str();
-  flag(c, "--min-p", s.min_p, "Keep those of at least p times the likeliest; 0: all")->capture_default_str();
-  flag(c, "--repeat-penalty", s.repeat_penalty, "Penalty on ids seen lately; 1: none")->capture_default_str();
-  flag(c, "--presence-penalty", s.presence_penalty, "Subtracted once from ids seen lately")
-      ->capture_default_str();
-  flag(c, "--frequency-penalty", s.frequency_penalty, "Subtracted per occurrence of ids seen lately")
-      ->capture_default_str();
-  flag(c, "--repeat-last-n", s.repeat_last_n, "How far back penalties look; -1: everything")
-      ->capture_default_str();
-  flag(c, "--samplers", o.samplers, "The chain of filters, in order, separated by ;")->capture_default_str();
-}
-
-std::vector<std::string> split(const std::string& text, char separator) {
-  std::vector<std::string> parts;
-  std::string part;
-  for (char c : text) {
-    if (c == separator) {
-      parts.push_back(std::exchange(part, {}));
-    } else {
-      part += c;
-    }
-  }
-  parts.push_back(part);
-  return parts;
-}
-
-void report(const Options& o, const Runner& runner, size_t prompt, const Generated& g) {
+void report(const RunOptions& o, const Runner& runner, size_t prompt, const Generated& g) {
   const double rate = g.seconds > 0 ? double(g.ids.size()) / g.seconds : 0;
   const double prompt_rate = g.prompt_seconds > 0 ? double(prompt) / g.prompt_seconds : 0;
   std::string drafts;
@@ -79,11 +47,10 @@ void warn_unused(const Model& model) {
              shown < unused.size() ? ", ..." : "");
 }
 
-void run(Options& o) {
+void run(RunOptions& o) {
   o.prompt.require();
-  o.generate.sampler.chain = split(o.samplers, ';');
-  check(o.generate.sampler);
-  o.generate.sampler.seed = o.seed < 0 ? std::random_device()() : uint64_t(o.seed);
+  o.generate.sampler = o.sampler.sampler();
+  o.grammar.check(o.generate.ignore_eos);
   catch_interrupt();
   ProgressBar bar;
   Model model(o.model.path(), o.model.options(bar.callback()));
@@ -92,6 +59,7 @@ void run(Options& o) {
   std::vector<int> ids = faulty.ids(o.prompt, model);
   if (!o.quiet) warn_unused(model);
   faulty.sampler(o.generate.sampler);
+  o.generate.grammar = o.grammar.state(faulty.tokenizer(model));
   const Generated g = generate(*runner, faulty.tokenizer(model), ids, o.generate, [&](std::string_view text) {
     bar.erase();
     print_out(text);
@@ -111,7 +79,7 @@ void run(Options& o) {
 void add_run(CLI::App& root) {
   CLI::App* c =
       root.add_subcommand("run", "Continue a prompt; the text goes to standard output")->alias("completion");
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<RunOptions>();
   o->model.add(c);
   o->fault.add(c);
   o->prompt.add(c);
@@ -124,7 +92,8 @@ void add_run(CLI::App& root) {
   flag(c, "--ignore-eos", o->generate.ignore_eos, "Go on after the end-of-text token");
   flag(c, "--special", o->generate.special, "Show control tokens");
   flag(c, "-q,--quiet", o->quiet, "No statistics, no warnings");
-  add_sampler_flags(c, *o);
+  o->sampler.add(c);
+  o->grammar.add(c);
   c->callback([o] { run(*o); });
 }
 

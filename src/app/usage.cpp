@@ -46,12 +46,14 @@ std::string describe(const CLI::App& root, const CLI::App& at, const CLI::ParseE
 int exit_code(std::string_view code) {
   const auto starts = [&](std::string_view prefix) { return code.substr(0, prefix.size()) == prefix; };
   if (code == "run.cancelled") return kExitInterrupted;
-  if (starts("usage.") || starts("sampler.") || starts("token.") || starts("context.") || starts("text."))
+  if (starts("usage.") || starts("sampler.") || starts("token.") || starts("context.") || starts("text.") ||
+      starts("grammar.") || starts("schema.") || starts("setting."))
     return kExitUsage;
   if (code == "trace.exists") return kExitOutput;
   if (starts("trace.") || starts("json.") || starts("log.") || starts("weights.")) return kExitEvidence;
   if (code == "file.write" || starts("output.")) return kExitOutput;
   if (starts("gguf.") || starts("model.") || starts("tokenizer.") || starts("file.")) return kExitModel;
+  if (starts("net.")) return kExitAddress;
   if (starts("base.")) return kExitFile;
   if (code == "quantize.again") return kExitUsage;
   if (starts("fault.")) return kExitModel;
