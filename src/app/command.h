@@ -15,6 +15,7 @@ void add_detokenize(CLI::App& root);
 void add_apply_template(CLI::App& root);
 void add_show(CLI::App& root);
 void add_run(CLI::App& root);
+void add_chat(CLI::App& root);
 void add_logits(CLI::App& root);
 void add_bench(CLI::App& root);
 void add_batched_bench(CLI::App& root);

@@ -27,9 +27,12 @@ void ProgressBar::show(const char* what, double share) {
   drawn_ = true;
   struct winsize size = {};
   const int columns = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-  const int width = std::clamp(columns - 18, 4, 40), full = int(share * width);
-  fmt::print(stderr, "\r{:<8} [{}{}] {:3.0f}%", what, std::string(size_t(full), '#'),
-             std::string(size_t(width - full), '.'), share * 100);
+  const std::string detail = detail_(share);
+  const int width = std::clamp(columns - 18 - int(detail.size()), 4, 40), full = int(share * width);
+  std::string line = fmt::format("{:<8} [{}{}] {:3.0f}% {}", what, std::string(size_t(full), '#'),
+                                 std::string(size_t(width - full), '.'), share * 100, detail);
+  line.resize(std::min(line.size(), size_t(std::max(1, columns - 3))));  // one line, also with an echoed ^C
+  fmt::print(stderr, "\r{}\x1b[K", line);
   std::fflush(stderr);
 }
 

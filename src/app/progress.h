@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
+#include <string>
 
 #include "engine/model.h"
 
@@ -15,6 +17,8 @@ class ProgressBar {
   /// At most ten redraws a second; erased when the share reaches 1.
   void show(const char* what, double share);
   void erase();
+  /// What stands behind the share from now on: bytes, tokens per second.
+  void explain(std::function<std::string(double share)> detail) { detail_ = std::move(detail); }
   Progress callback() {
     return [this](const char* what, double share) { show(what, share); };
   }
@@ -23,6 +27,7 @@ class ProgressBar {
   using Clock = std::chrono::steady_clock;
   bool terminal_, drawn_ = false, running_ = false;
   Clock::time_point start_, last_;
+  std::function<std::string(double share)> detail_ = [](double) { return std::string(); };
 };
 
 }  // namespace plumb
