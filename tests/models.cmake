@@ -26,7 +26,10 @@ plumb_model_test(oracle.record record_test.py)
 plumb_model_test(oracle.eval_callback eval_callback_test.py)
 plumb_model_test(oracle.plumbbench plumbbench_test.py)
 plumb_model_test(oracle.probe probe_test.py)
+plumb_model_test(oracle.server server_test.py)
+plumb_model_test(oracle.web web_test.py)
 plumb_model_test(oracle.chat chat_test.py)
+plumb_model_test(oracle.serve serve_test.py)
 # These run one program at a time and may share the machine.
 set_tests_properties(oracle.diff oracle.weights oracle.report oracle.check oracle.tutorial oracle.tap oracle.http oracle.record
                      oracle.eval_callback oracle.plumbbench oracle.probe oracle.diagnose PROPERTIES PROCESSORS 1)

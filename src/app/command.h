@@ -30,5 +30,6 @@ void add_faults(CLI::App& root);
 void add_antidote(CLI::App& root);
 void add_diagnose(CLI::App& root);
 void add_probe(CLI::App& root);
+void add_serve(CLI::App& root);
 
 }  // namespace plumb

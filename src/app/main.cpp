@@ -19,7 +19,8 @@ constexpr void (*kCommands[])(CLI::App&) = {
     add_run,        add_logits,   add_inspect,       add_show,           add_tokenize,
     add_detokenize, add_bench,    add_batched_bench, add_perplexity,     add_trace,
     add_diff,       add_check,    add_record,        add_quantize,       add_faults,
-    add_antidote,   add_diagnose, add_probe,         add_apply_template, add_chat};
+    add_antidote,   add_diagnose, add_probe,         add_apply_template, add_chat,
+    add_serve};
 
 int usage_failure(const CLI::App& root, const CLI::ParseError& e) {
   if (e.get_exit_code() == 0) return root.exit(e);  // --help, --version

@@ -1,0 +1,153 @@
+// plumb serve: a model behind HTTP, for OpenAI's and Anthropic's clients and for browsers.
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "app/command.h"
+#include "app/flags.h"
+#include "app/progress.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "server/server.h"
+
+namespace plumb {
+namespace {
+
+struct Options {
+  ModelFlags model;
+  server::ListenOptions listen;
+  server::AccessOptions access;
+  SchedulerOptions scheduler;
+  std::string alias, key_file, template_file;
+  int cache_mib = 1024, n_predict = -1;
+  bool insecure = false, hide_slots = false, metrics = false;
+};
+
+// One key a line; only its owner may read the file.
+std::vector<std::string> keys_of(const std::string& path) {
+  struct stat info = {};
+  if (::stat(path.c_str(), &info) == 0 && (info.st_mode & 077) != 0) {
+    throw Error({.code = "usage.key_file",
+                 .expected = "a file that only its owner may read",
+                 .found = fmt::format("mode {:o}", info.st_mode & 0777),
+                 .where = {.file = path, .key = "--api-key-file"},
+                 .remedy = "chmod 600 it"});
+  }
+  std::vector<std::string> keys;
+  std::string line;
+  for (char c : read_file(path, 1 << 20) + "\n") {
+    if (c != '\n' && c != '\r') {
+      line += c;
+    } else if (!line.empty()) {
+      keys.push_back(std::exchange(line, {}));
+    }
+  }
+  if (!keys.empty()) return keys;
+  throw Error(
+      {.code = "usage.key_file", .expected = "a key a line", .found = "none", .where = {.file = path}});
+}
+
+void require_cpu(const ModelFlags& m) {
+  if (m.backend == "cpu" && m.arith == "fast" && m.spec == "none") return;
+  throw Error({.code = "usage.backend",
+               .expected = "--backend cpu, --arith fast and --spec none: serve knows no other yet",
+               .found = fmt::format("--backend {} --arith {} --spec {}", m.backend, m.arith, m.spec)});
+}
+
+std::unique_ptr<ChatPrompt> chat_prompt(const Model& model, const Options& o) {
+  if (!o.template_file.empty())
+    return std::make_unique<ChatPrompt>(model, read_file(o.template_file, kMaxTemplateBytes));
+  if (!model.file().text("tokenizer.chat_template")) return nullptr;
+  return std::make_unique<ChatPrompt>(model);
+}
+
+// What decides the bits of an answer besides model and request (docs/numerics.md).
+std::string fingerprint(const ModelFlags& m) {
+  return fmt::format("cpu-1-{}-{}-{}", m.act.empty() ? "8r" : m.act, m.cache_type_k, m.cache_type_v);
+}
+
+void serve(Options& o) {
+  require_cpu(o.model);
+  if (!o.key_file.empty()) {
+    const std::vector<std::string> more = keys_of(o.key_file);
+    o.access.keys.insert(o.access.keys.end(), more.begin(), more.end());
+  }
+  for (const std::string& key : o.access.keys) {
+    if (key.empty()) throw Error({.code = "usage.key", .expected = "a key", .found = "an empty one"});
+  }
+  o.listen.host = o.access.host;
+  o.scheduler.cache_bytes = int64_t(o.cache_mib) << 20;
+  ProgressBar bar;
+  const Model model(o.model.path(), o.model.options(bar.callback()));
+  model.weights(), model.tokenizer();
+  bar.erase();
+  const std::unique_ptr<ChatPrompt> chat = chat_prompt(model, o);
+  Scheduler scheduler(model, o.model.runner(nullptr), o.scheduler);
+  const std::string id = o.alias.empty() ? std::filesystem::path(o.model.path()).stem().string() : o.alias;
+  server::Formats formats(model.tokenizer());
+  const server::Service service{.model = model,
+                                .scheduler = scheduler,
+                                .chat = chat.get(),
+                                .formats = &formats,
+                                .model_id = id,
+                                .fingerprint = fingerprint(o.model),
+                                .defaults = {.n_predict = o.n_predict},
+                                .started = std::time(nullptr),
+                                .slots_shown = !o.hide_slots,
+                                .metrics_shown = o.metrics};
+  server::Server http(service, o.access, o.listen, o.insecure);
+  if (o.insecure && o.access.keys.empty() && !server::is_loopback(o.access.host))
+    fmt::print(stderr, "warning: anybody who reaches {} may use this server\n", o.access.host);
+  if (!chat) fmt::print(stderr, "warning: the model has no chat template; see --chat-template-file\n");
+  fmt::print(stderr, "{} slots of {} tokens; {} MiB of earlier texts are kept (--cache-ram)\n",
+             o.scheduler.slots, scheduler.n_ctx(), o.cache_mib);
+  fmt::print(stderr, "serving {} at http://{}:{}\n", id, o.access.host, http.port());
+  http.run();
+}
+
+}  // namespace
+
+void add_serve(CLI::App& root) {
+  CLI::App* c = root.add_subcommand("serve", "Answer over HTTP: OpenAI's and Anthropic's APIs and a web page")
+                    ->alias("server");
+  auto o = std::make_shared<Options>();
+  o->model.add(c);
+  flag(c, "--host", o->access.host, "Address to listen at; others than this machine's need a key")
+      ->capture_default_str();
+  flag(c, "--port", o->listen.port, "Port; 0: any free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  flag(c, "--api-key", o->access.keys, "Key that requests must carry; may be repeated")
+      ->allow_extra_args(false);
+  flag(c, "--api-key-file", o->key_file, "File with a key a line, mode 0600");
+  flag(c, "--insecure-no-auth", o->insecure, "Listen beyond this machine without a key");
+  flag(c, "--allow-host", o->access.allow_hosts, "Host name that requests may name; may be repeated")
+      ->allow_extra_args(false);
+  flag(c, "--cors-origins", o->access.cors_origins, "Origin whose pages may ask; may be repeated")
+      ->allow_extra_args(false);
+  flag(c, "-a,--alias", o->alias, "The model's name in the API; default: the file's name");
+  flag(c, "--parallel", o->scheduler.slots, "Answers under way at the same time (-np)")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  flag(c, "--queue", o->scheduler.queue, "Answers that may wait for a slot")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  flag(c, "--cache-ram", o->cache_mib, "MiB of earlier texts' keys and values to keep (-cram); 0: none")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  flag(c, "--drain-timeout", o->listen.drain_seconds, "Seconds that running answers have after SIGTERM")
+      ->check(CLI::Range(0, 3600))
+      ->capture_default_str();
+  flag(c, "--chat-template-file", o->template_file, "Jinja template instead of the model's");
+  flag(c, "-n,--predict,--n-predict", o->n_predict,
+       "Tokens of an answer where the request does not say; -1: no limit")
+      ->check(CLI::Range(-1, 1 << 30))
+      ->capture_default_str();
+  flag(c, "--metrics", o->metrics, "Serve /metrics");
+  c->add_flag("--no-slots", o->hide_slots, "Do not serve /slots");
+  c->callback([o] { serve(*o); });
+}
+
+}  // namespace plumb

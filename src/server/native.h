@@ -1,0 +1,21 @@
+// Routes that llama.cpp's server has and OpenAI's API lacks, and what a server says about itself.
+#pragma once
+
+#include "server/service.h"
+
+namespace plumb::server {
+
+void handle_completion(Call& call);
+void handle_tokenize(Call& call);
+void handle_detokenize(Call& call);
+void handle_apply_template(Call& call);
+
+void handle_health(Call& call);
+void handle_models(Call& call);
+void handle_props(Call& call);
+void handle_slots(Call& call);
+void handle_metrics(Call& call);
+void handle_embeddings(Call& call);
+void handle_page(Call& call);
+
+}  // namespace plumb::server
