@@ -125,8 +125,10 @@ void lay_out(Plan& plan, int n_tables, const PlanOptions& options) {
     const int64_t rows = s.wanted ? plan.max_wanted : plan.max_tokens;
     const auto* matrix = std::get_if<LinearStep>(&s.what);
     for (Value v : uses(s).writes) {
-      // A matrix writes all its parts, also those that nobody reads.
-      const int last = std::max(last_read[size_t(v)], matrix && matrix->glu < 0 ? i : -1);
+      // A matrix writes all its parts, also those that nobody reads. A sum before it is left out then: rows
+      // of sums are those of tokens, also where only wanted rows have a place.
+      const bool part = matrix && matrix->glu < 0 && !(matrix->row && matrix->row->sum == v);
+      const int last = std::max(last_read[size_t(v)], part ? i : -1);
       if (last < 0 || buffer[size_t(v)] >= 0) continue;
       buffer[size_t(v)] = int(buffers.size());
       buffers.push_back({i, last, rows * row_stride(p.shape(v).size()) * 4});
