@@ -33,37 +33,75 @@ struct X8Row {
 // Below 2^-100 a block counts as zero: its inverse scale would overflow.
 constexpr float kLeast = 0x1p-100f;
 
-/// The 16 codes of one vector into a plane, four at a time.
-template <class V>
-void store_plane(typename V::I codes, int8_t* plane, int64_t step) {
-  int8_t bytes[16];
-  V::store_i8(bytes, codes);
-  for (int g = 0; g < 4; ++g) std::memcpy(plane + g * step, bytes + 4 * g, 4);
+// A window's codes in one plane: 128 bytes as they lie in the row, stored four columns at a time.
+inline void store_plane(const int8_t* codes, int8_t* plane, int64_t step, int fours) {
+  for (int g = 0; g < fours; ++g) std::memcpy(plane + g * step, codes + 4 * g, 4);
 }
 
-/// Codes of a block of 32 that holds x0 and x1, at scale `largest` / kMost.
-template <class V, int kMost>
-void store_block(const X8Row& row, int b, float largest, typename V::F x0, typename V::F x1) {
-  const float s = largest < kLeast ? 0 : largest / kMost, r = largest < kLeast ? 0 : kMost / largest;
-  const typename V::I q[2] = {V::to_int(V::mul(x0, V::set1(r))), V::to_int(V::mul(x1, V::set1(r)))};
-  const int64_t step = row.stride * 4;
-  int32_t sum[2];
-  for (int h = 0; h < 2; ++h) {
-    const int64_t at = (int64_t(b) * 8 + 4 * h) * step;
-    if constexpr (kMost == kLargestCode) {  // q = 254 high + low
-      const typename V::I high = V::to_int(V::mul(V::to_float(q[h]), V::set1(1.0f / kPlaneBase)));
-      store_plane<V>(high, row.high + at, step);
-      store_plane<V>(V::subi(q[h], V::subi(V::template shl32<8>(high), V::template shl32<1>(high))),
-                     row.low + at, step);
-    } else {
-      store_plane<V>(q[h], row.high + at, step);
+template <class V>
+struct Window {
+  static constexpr int kBlocks = kWindow / 32;
+  int index, blocks;               // of the row; how many it has
+  typename V::F part[kBlocks][2];  // zeros behind the last block
+  float largest[kBlocks];          // magnitude by which each block is rounded
+
+  /// x: the row; null stands for zeros.
+  Window(const float* x, int index_, int columns) : index(index_) {
+    const int left = columns / 32 - kBlocks * index;
+    blocks = left < kBlocks ? left : kBlocks;
+    const typename V::I magnitude = V::set1i(0x7fffffff);
+    typename V::I most[kBlocks];
+    for (int i = 0; i < kBlocks; ++i) {
+      for (int h = 0; h < 2; ++h)
+        part[i][h] = x && i < blocks ? V::load(x + kWindow * index + 32 * i + 16 * h) : V::zero();
+      most[i] = V::maxi(V::andi(V::bits(part[i][0]), magnitude), V::andi(V::bits(part[i][1]), magnitude));
     }
-    sum[h] = V::sum(q[h]);
-    row.starts16[(2 * b + h) * row.stride] = -kStartOffset * sum[h];
+    int32_t bits[kBlocks];
+    V::max_of_each(bits, most);
+    std::memcpy(largest, bits, sizeof largest);
   }
-  row.scales[b * row.stride] = s;
-  row.sums[b * row.stride] = s * float(sum[0] + sum[1]);
-  row.starts[b * row.stride] = -kStartOffset * (sum[0] + sum[1]);
+};
+
+/// The codes of a window's blocks, each at scale largest / kMost.
+template <class V, int kMost>
+void store_blocks(const X8Row& row, const Window<V>& w) {
+  constexpr int kBlocks = Window<V>::kBlocks;
+  float s[kBlocks], r[kBlocks];
+  for (int i = 0; i < kBlocks; ++i) {
+    s[i] = w.largest[i] < kLeast ? 0 : w.largest[i] / kMost;
+    r[i] = w.largest[i] < kLeast ? 0 : kMost / w.largest[i];
+  }
+  alignas(64) int8_t high[kWindow], low[kWindow];
+  int32_t sum[2 * kBlocks];
+  for (int half = 0; half < 2; ++half) {  // two blocks at a time
+    typename V::I q[4], h[4];
+    for (int i = 0; i < 4; ++i) {
+      const int b = 2 * half + i / 2;
+      q[i] = V::to_int(V::mul(w.part[b][i % 2], V::set1(r[b])));
+    }
+    if constexpr (kMost == kLargestCode) {  // q = 254 high + low
+      int32_t rest[4];
+      for (int i = 0; i < 4; ++i) {
+        h[i] = V::to_int(V::mul(V::to_float(q[i]), V::set1(1.0f / kPlaneBase)));
+        q[i] = V::subi(q[i], V::subi(V::template shl32<8>(h[i]), V::template shl32<1>(h[i])));
+      }
+      V::store_codes(high + 64 * half, sum + 4 * half, h);
+      V::store_codes(low + 64 * half, rest, q);
+      for (int i = 0; i < 4; ++i) sum[4 * half + i] = kPlaneBase * sum[4 * half + i] + rest[i];
+    } else {
+      V::store_codes(high + 64 * half, sum + 4 * half, q);
+    }
+  }
+  const int64_t step = row.stride * 4, first = int64_t(w.index) * kBlocks;
+  store_plane(high, row.high + first * 8 * step, step, 8 * w.blocks);
+  if constexpr (kMost == kLargestCode) store_plane(low, row.low + first * 8 * step, step, 8 * w.blocks);
+  for (int i = 0; i < w.blocks; ++i) {
+    const int64_t at = (first + i) * row.stride;
+    const int32_t both = sum[2 * i] + sum[2 * i + 1];
+    row.scales[at] = s[i], row.sums[at] = s[i] * float(both), row.starts[at] = -kStartOffset * both;
+    row.starts16[2 * at] = -kStartOffset * sum[2 * i];
+    row.starts16[2 * at + row.stride] = -kStartOffset * sum[2 * i + 1];
+  }
 }
 
 // Of a block: its first group of four that holds the largest magnitude, and what rounds its other columns
@@ -75,18 +113,15 @@ struct Peak {
 };
 template <class V>
 Peak find_peak(typename V::F x0, typename V::F x1, float largest) {
-  int32_t fours[8];
-  V::max_of_fours(fours, V::andi(V::bits(x0), V::set1i(0x7fffffff)));
-  V::max_of_fours(fours + 4, V::andi(V::bits(x1), V::set1i(0x7fffffff)));
-  Peak peak{-1, largest / 254};
-  for (int g = 0; g < 8; ++g) {
-    const float x = float_of(fours[g]);
-    if (peak.group < 0 && x == largest) {
-      peak.group = g;
-    } else {
-      peak.rest = x > peak.rest ? x : peak.rest;
-    }
-  }
+  float fours[8];
+  int32_t bits[8];
+  V::max_of_fours(bits, V::andi(V::bits(x0), V::set1i(0x7fffffff)));
+  V::max_of_fours(bits + 4, V::andi(V::bits(x1), V::set1i(0x7fffffff)));
+  std::memcpy(fours, bits, sizeof fours);
+  Peak peak{7, largest / 254};
+  for (int g = 7; g >= 0; --g) peak.group = fours[g] == largest ? g : peak.group;
+  fours[peak.group] = 0;
+  for (float x : fours) peak.rest = x > peak.rest ? x : peak.rest;
   return peak;
 }
 
@@ -104,7 +139,7 @@ typename V::F refine(const X8Row& row, int window, int column, int lane, float l
   const typename V::I q = V::to_int(V::mul(four, V::set1(r)));
   int8_t bytes[16];
   V::store_i8(bytes, q);
-  const int32_t sum = V::sum(q);
+  const int32_t sum = bytes[lane] + bytes[lane + 1] + bytes[lane + 2] + bytes[lane + 3];
   const int64_t at = window * row.stride;
   row.refined_at[at] = column / 4;
   std::memcpy(row.refined_codes + at, bytes + lane, 4);
@@ -114,30 +149,18 @@ typename V::F refine(const X8Row& row, int window, int column, int lane, float l
   return V::fma(V::set1(-s), V::to_float(q), x);
 }
 
-/// One window: the four columns that hold its largest magnitude are refined.
+/// The four columns that hold the window's largest magnitude are refined; their block is rounded by the rest.
 template <class V>
-void store_window(const X8Row& row, const float* x, int window, int blocks) {
-  constexpr int kBlocks = kWindow / 32;
-  typename V::F part[kBlocks][2];
-  float largest[kBlocks];
+void refine_peak(const X8Row& row, Window<V>& w) {
   int chosen = 0;
-  for (int i = 0; i < blocks; ++i) {
-    part[i][0] = V::load(x + 32 * i), part[i][1] = V::load(x + 32 * i + 16);
-    largest[i] = largest_of<V>(part[i][0], part[i][1]);
-    if (largest[i] > largest[chosen]) chosen = i;
-  }
-  if (largest[chosen] < kLeast) {
-    refine_nothing(row, window);
-  } else {
-    typename V::F* block = part[chosen];
-    const Peak peak = find_peak<V>(block[0], block[1], largest[chosen]);
-    typename V::F& half = block[peak.group / 4];
-    const int column = window * kWindow + 32 * chosen + 4 * peak.group;
-    half = refine<V>(row, window, column, peak.group % 4 * 4, largest[chosen], half);
-    largest[chosen] = peak.rest;
-  }
-  for (int i = 0; i < blocks; ++i)
-    store_block<V, 127>(row, window * kBlocks + i, largest[i], part[i][0], part[i][1]);
+  for (int i = 1; i < w.blocks; ++i) chosen = w.largest[i] > w.largest[chosen] ? i : chosen;
+  if (w.largest[chosen] < kLeast) return refine_nothing(row, w.index);
+  typename V::F* block = w.part[chosen];
+  const Peak peak = find_peak<V>(block[0], block[1], w.largest[chosen]);
+  typename V::F& half = block[peak.group / 4];
+  const int column = w.index * kWindow + 32 * chosen + 4 * peak.group;
+  half = refine<V>(row, w.index, column, peak.group % 4 * 4, w.largest[chosen], half);
+  w.largest[chosen] = peak.rest;
 }
 
 /// Whether n values (a multiple of 16) are all finite.
@@ -149,29 +172,17 @@ bool all_finite(const float* x, int n) {
   return V::max_lane(most) < 0x7f800000;
 }
 
+/// A row that is not finite is stored as zeros.
 template <class V>
 void quantise(const float* x, const X8& out, int columns, int n, int t, FaultFlag* fault) noexcept {
   const X8Row row(out, columns, n, t);
   const bool finite = all_finite<V>(x, columns);
   if (!finite) fault->store(true, std::memory_order_relaxed);
-  if (finite && row.refined_at) {
-    for (int k = 0; k < columns; k += kWindow) {
-      const int rest = columns - k;
-      store_window<V>(row, x + k, k / kWindow, (rest < kWindow ? rest : kWindow) / 32);
-    }
-    return;
+  for (int i = 0; i * kWindow < columns; ++i) {
+    Window<V> w(finite ? x : nullptr, i, columns);
+    if (row.refined_at) refine_peak<V>(row, w);
+    row.low ? store_blocks<V, kLargestCode>(row, w) : store_blocks<V, 127>(row, w);
   }
-  for (int b = 0; b < columns / 32; ++b) {  // zeros where the row is not finite
-    const typename V::F x0 = finite ? V::load(x + 32 * b) : V::zero();
-    const typename V::F x1 = finite ? V::load(x + 32 * b + 16) : V::zero();
-    const float largest = largest_of<V>(x0, x1);
-    if (row.low) {
-      store_block<V, kLargestCode>(row, b, largest, x0, x1);
-    } else {
-      store_block<V, 127>(row, b, largest, x0, x1);
-    }
-  }
-  for (int w = 0; row.refined_at && w < (columns + kWindow - 1) / kWindow; ++w) refine_nothing(row, w);
 }
 
 }  // namespace

@@ -73,11 +73,14 @@ struct Avx2 {
     const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
   }
-  static int32_t sum(I x) {
-    const __m256i eight = _mm256_add_epi32(x.a, x.b);
-    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
+  static void store_codes(int8_t* p, int32_t* sums, const I* x) {
+    for (int i = 0; i < 4; ++i) {
+      store_i8(p + 16 * i, x[i]);
+      const __m256i eight = _mm256_add_epi32(x[i].a, x[i].b);
+      __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+      four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+      sums[i] = _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
+    }
   }
   static void max_of_fours(int32_t* p, I x) {
     const auto part = [](int32_t* to, __m256i half) {
@@ -86,6 +89,9 @@ struct Avx2 {
       to[0] = _mm256_extract_epi32(half, 0), to[1] = _mm256_extract_epi32(half, 4);
     };
     part(p, x.a), part(p + 2, x.b);
+  }
+  static void max_of_each(int32_t* p, const I* x) {
+    for (int i = 0; i < 4; ++i) p[i] = max_lane(x[i]);
   }
   static int32_t max_lane(I x) {
     const __m256i eight = _mm256_max_epi32(x.a, x.b);

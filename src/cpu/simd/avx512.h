@@ -59,13 +59,32 @@ struct Avx512 {
   static void store_i8(int8_t* p, I a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
   }
-  static int32_t sum(I a) { return _mm512_reduce_add_epi32(a); }
+  static void store_codes(int8_t* p, int32_t* sums, const I* a) {
+    const I words = _mm512_packs_epi32(a[0], a[1]), more = _mm512_packs_epi32(a[2], a[3]);
+    const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const I bytes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(words, more));
+    _mm512_storeu_si512(p, bytes);
+    // As unsigned bytes, 128 more each: sums of eight, then of sixteen.
+    I s = _mm512_sad_epu8(_mm512_xor_si512(bytes, _mm512_set1_epi8(-128)), _mm512_setzero_si512());
+    s = _mm512_add_epi64(s, _mm512_shuffle_epi32(s, _MM_PERM_BADC));
+    s = _mm512_permutexvar_epi32(firsts(), _mm512_sub_epi32(s, _mm512_set1_epi32(16 * 128)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), _mm512_castsi512_si128(s));
+  }
   static void max_of_fours(int32_t* p, I a) {
     a = _mm512_max_epi32(a, _mm512_shuffle_epi32(a, _MM_PERM_CDAB));
     a = _mm512_max_epi32(a, _mm512_shuffle_epi32(a, _MM_PERM_BADC));
-    const I firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                     _mm512_castsi512_si128(_mm512_permutexvar_epi32(firsts, a)));
+                     _mm512_castsi512_si128(_mm512_permutexvar_epi32(firsts(), a)));
+  }
+  static void max_of_each(int32_t* p, const I* a) {
+    const auto pairs = [](I x, I y) {  // x y x y in each 128 bits
+      return _mm512_max_epi32(_mm512_unpacklo_epi32(x, y), _mm512_unpackhi_epi32(x, y));
+    };
+    const I p0 = pairs(a[0], a[1]), p1 = pairs(a[2], a[3]);
+    const I fours = _mm512_max_epi32(_mm512_unpacklo_epi64(p0, p1), _mm512_unpackhi_epi64(p0, p1));
+    const __m256i half = _mm256_max_epi32(_mm512_castsi512_si256(fours), _mm512_extracti64x4_epi64(fours, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
   }
   static int32_t max_lane(I a) { return _mm512_reduce_max_epi32(a); }
 
@@ -105,6 +124,7 @@ struct Avx512 {
   }
 
  private:
+  static I firsts() { return _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0); }
   static __m128i load16(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
   static __m256i load32(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 };

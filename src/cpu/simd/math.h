@@ -72,6 +72,16 @@ inline float tree16(const float* p) {
   return (a[0] + a[2]) + (a[1] + a[3]);
 }
 
+/// The largest of 16 numbers.
+inline float largest16(const float* p) {
+  float a[8];
+  for (int j = 0; j < 8; ++j) a[j] = p[j] > p[j + 8] ? p[j] : p[j + 8];
+  for (int half = 4; half >= 1; half /= 2) {
+    for (int j = 0; j < half; ++j) a[j] = a[j] > a[j + half] ? a[j] : a[j + half];
+  }
+  return a[0];
+}
+
 /// Sum of squares of n elements: 64 partial sums, element k into k mod 64 by fma, then the tree j + 32, j +
 /// 16, ...
 template <class V>

@@ -123,9 +123,17 @@ struct Neon {
     const int16x8_t high = vcombine_s16(vmovn_s32(x.c), vmovn_s32(x.d));
     vst1q_s8(p, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
   }
-  static int32_t sum(I x) { return vaddvq_s32(vaddq_s32(vaddq_s32(x.a, x.b), vaddq_s32(x.c, x.d))); }
+  static void store_codes(int8_t* p, int32_t* sums, const I* x) {
+    for (int i = 0; i < 4; ++i) {
+      store_i8(p + 16 * i, x[i]);
+      sums[i] = vaddvq_s32(vaddq_s32(vaddq_s32(x[i].a, x[i].b), vaddq_s32(x[i].c, x[i].d)));
+    }
+  }
   static void max_of_fours(int32_t* p, I x) {
     p[0] = vmaxvq_s32(x.a), p[1] = vmaxvq_s32(x.b), p[2] = vmaxvq_s32(x.c), p[3] = vmaxvq_s32(x.d);
+  }
+  static void max_of_each(int32_t* p, const I* x) {
+    for (int i = 0; i < 4; ++i) p[i] = max_lane(x[i]);
   }
   static int32_t max_lane(I x) { return vmaxvq_s32(vmaxq_s32(vmaxq_s32(x.a, x.b), vmaxq_s32(x.c, x.d))); }
 

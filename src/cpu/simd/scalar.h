@@ -118,10 +118,13 @@ struct Scalar {
   static void store_i8(int8_t* p, I a) {
     for (int i = 0; i < 16; ++i) p[i] = int8_t(a.v[i]);
   }
-  static int32_t sum(I a) {
-    int32_t s = 0;
-    for (int32_t x : a.v) s += x;
-    return s;
+  // 64 codes that fit int8, and the sum of each vector's.
+  static void store_codes(int8_t* p, int32_t* sums, const I* a) {
+    for (int i = 0; i < 4; ++i) {
+      store_i8(p + 16 * i, a[i]);
+      sums[i] = 0;
+      for (int32_t x : a[i].v) sums[i] += x;
+    }
   }
   // The largest of lanes 0 to 3, of 4 to 7, ...
   static void max_of_fours(int32_t* p, I a) {
@@ -129,6 +132,10 @@ struct Scalar {
       p[i] = a.v[4 * i];
       for (int j = 1; j < 4; ++j) p[i] = a.v[4 * i + j] > p[i] ? a.v[4 * i + j] : p[i];
     }
+  }
+  // The largest lane of each of four.
+  static void max_of_each(int32_t* p, const I* a) {
+    for (int i = 0; i < 4; ++i) p[i] = max_lane(a[i]);
   }
   static int32_t max_lane(I a) {
     int32_t m = a.v[0];
