@@ -113,19 +113,18 @@ void softmax_chunk(float* e, Range range, float* largest, float* sum) {
   using F = typename V::F;
   const F low = V::set1(-std::numeric_limits<float>::infinity());
   const int first_block = range.first / 16, last_block = (range.last + 15) / 16;
-  F top = low;
+  F top[4] = {low, low, low, low};  // of every fourth block
   for (int b = first_block; b < last_block; ++b) {
     F s = V::load(e + 16 * b);
     if (b == first_block || b == last_block - 1) {
       s = V::select_lanes(range.first - 16 * b, range.last - 16 * b, s, low);
       V::store(e + 16 * b, s);
     }
-    top = V::max(top, s);
+    top[b % 4] = V::max(top[b % 4], s);
   }
   float lanes[16];
-  V::store(lanes, top);
-  float m = lanes[0];
-  for (float x : lanes) m = x > m ? x : m;
+  V::store(lanes, V::max(V::max(top[0], top[1]), V::max(top[2], top[3])));
+  const float m = largest16(lanes);
   F total = V::zero();
   for (int b = first_block; b < last_block; ++b) {
     const F x = exp_negative<V>(V::sub(V::load(e + 16 * b), V::set1(m)));

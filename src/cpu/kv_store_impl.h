@@ -15,7 +15,16 @@ namespace {
 template <class V>
 void store_kv(KvType type, uint8_t* to, int64_t step, const float* x, int dim) {
   uint16_t h[16];
-  for (int k = 0; k < dim; k += 16) {
+  int k = 0;
+  for (; type == KvType::f16 && k + 16 <= dim; k += 16) {
+    V::to_half(h, V::load(x + k));
+    if (step == 1) {
+      std::memcpy(to + k * 2, h, 32);
+    } else {
+      for (int i = 0; i < 16; ++i) std::memcpy(to + (k + i) * step * 2, h + i, 2);
+    }
+  }
+  for (; k < dim; k += 16) {
     float part[16] = {};
     const int count = dim - k < 16 ? dim - k : 16;
     std::memcpy(part, x + k, size_t(count) * 4);
