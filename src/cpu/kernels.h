@@ -23,7 +23,8 @@ struct Rows {
 /// Set by any kernel that meets a value that is not finite where it must round it.
 using FaultFlag = std::atomic<bool>;
 
-// y [n, 16 * groups] = x W^T for `groups` groups of 16 rows from the first byte of `packed`.
+// y [n, 16 * groups] = x W^T for `groups` groups of 16 rows from the first byte of `packed`, then plus
+// `residual` if there is one.
 struct MatmulArgs {
   const uint8_t* packed;  // of the first group
   int64_t group_bytes;
@@ -35,6 +36,8 @@ struct MatmulArgs {
   int64_t x_stride;
   float* y;  // [n, y_stride]
   int64_t y_stride;
+  const float* residual;  // [n, residual_stride], or null
+  int64_t residual_stride;
   uint8_t* scratch;  // matmul_scratch_bytes()
 };
 using Matmul = void (*)(const MatmulArgs&) noexcept;

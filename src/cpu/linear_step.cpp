@@ -91,34 +91,38 @@ void Steps::decoded_matmul(const WeightRef& w, MatmulArgs a, int first_row) {
     two.packed = reinterpret_cast<const uint8_t*>(panel), two.group_bytes = 64 * int64_t(a.columns),
     two.groups = 2;
     two.y = a.y + 16 * g;
+    if (a.residual) two.residual = a.residual + 16 * g;
     f32_matmul(two);
   }
 }
 
-void Steps::matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, int first_group,
-                   int groups, float* y, int64_t y_stride) {
+void Steps::matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, Block block, Rows y,
+                   Rows residual) {
   const WeightRef& w = p.weights[size_t(part.w)];
   const CpuWeights::Matrix& m = weights.matrix(part.w);
-  const int tokens = n(u.wanted);
+  const int tokens = n(u.wanted), row = block.first_group * 16;
+  const float* bias = weights.vector(part.bias);
   MatmulArgs a{};
-  a.packed = m.groups + first_group * m.group_bytes, a.group_bytes = m.group_bytes, a.groups = groups;
-  a.columns = int(w.columns), a.n = tokens;
+  a.packed = m.groups + block.first_group * m.group_bytes, a.group_bytes = m.group_bytes;
+  a.groups = block.groups, a.columns = int(w.columns), a.n = tokens;
   if (quantised_input(w.format)) {
     a.x8 = rounded_input(s, u.wanted, u.thread);
   } else {
     a.x = rows(s.x).f32, a.x_stride = stride(s.x);
   }
-  a.y = y, a.y_stride = y_stride;
+  a.y = y.f32, a.y_stride = y.stride;
+  if (!bias) a.residual = residual.f32, a.residual_stride = residual.stride;
   a.scratch = u.scratch + linear_scratch(plan, s).kernel;
   if (const Matmul f = m.group_bytes > 0 ? k.matmul(w.format) : nullptr) {
     f(a);
   } else {
-    decoded_matmul(w, a, first_group * 16);
+    decoded_matmul(w, a, row);
   }
-  const float* bias = weights.vector(part.bias);
-  if (!bias) return;
-  for (int t = 0; t < tokens; ++t)
-    k.add(y + t * y_stride, bias + first_group * 16, y + t * y_stride, groups * 16);
+  for (int t = 0; bias && t < tokens; ++t) {  // the bias, then the residual
+    float* of_token = y.f32 + t * y.stride;
+    k.add(of_token, bias + row, of_token, block.groups * 16);
+    if (residual.f32) k.add(residual.f32 + t * residual.stride, of_token, of_token, block.groups * 16);
+  }
 }
 
 void Steps::operator()(const LinearStep& s, const Unit& u) {
@@ -130,27 +134,22 @@ void Steps::operator()(const LinearStep& s, const Unit& u) {
   const int pairs = groups_of(s.parts[part]) / 2;
   const auto border = [&](int64_t i) { return int(i * pairs / units()) * 2; };
   const int first = border(index), groups = border(index + 1) - first, column = first * 16;
-  float* work = reinterpret_cast<float*>(u.scratch + linear_scratch(plan, s).work);
+  const Block block{first, groups};
+  if (s.glu < 0) {
+    const Rows out = rows(s.sum >= 0 ? s.sum : s.parts[part].out),
+               residual = s.sum >= 0 ? rows(s.residual) : Rows{};
+    matmul(s, s.parts[part], u, block, {out.f32 + column, out.stride},
+           {residual.f32 ? residual.f32 + column : nullptr, residual.stride});
+    return;
+  }
+  float* gate = reinterpret_cast<float*>(u.scratch + linear_scratch(plan, s).work);
+  float* up = gate + work_floats(plan);
   const int width = groups * 16;
-  if (s.sum < 0 && s.glu < 0) {
-    const Rows out = rows(s.parts[part].out);
-    matmul(s, s.parts[part], u, first, groups, out.f32 + column, out.stride);
-    return;
-  }
-  matmul(s, s.parts[0], u, first, groups, work, width);
-  if (s.sum >= 0) {
-    const Rows out = rows(s.sum);
-    const float* residual = f32(s.residual) + column;
-    for (int t = 0; t < tokens; ++t) {
-      k.add(residual + t * stride(s.residual), work + t * width, out.f32 + t * out.stride + column, width);
-    }
-    return;
-  }
-  float* up = work + work_floats(plan);
-  matmul(s, s.parts[1], u, first, groups, up, width);
+  matmul(s, s.parts[0], u, block, {gate, width}, {});
+  matmul(s, s.parts[1], u, block, {up, width}, {});
   const Rows out = rows(s.glu);
   for (int t = 0; t < tokens; ++t)
-    k.glu(s.act, work + t * width, up + t * width, out.f32 + t * out.stride + column, width);
+    k.glu(s.act, gate + t * width, up + t * width, out.f32 + t * out.stride + column, width);
 }
 
 }  // namespace plumb

@@ -103,8 +103,12 @@ struct Steps {
   void operator()(const GluStep& s, const Unit& u);
   void operator()(const TapStep& s, const Unit& u);
 
-  void matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, int first_group, int groups,
-              float* y, int64_t y_stride);
+  struct Block {  // of a matrix: groups of 16 rows
+    int first_group, groups;
+  };
+  // y = x W^T over the block's rows, plus bias, plus residual, where there are any.
+  void matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, Block block, Rows y,
+              Rows residual);
   void decoded_matmul(const WeightRef& w, MatmulArgs a, int first_row);
   int attention_tile(const AttentionStep& s) const;
   AttentionArgs attention_args(const AttentionStep& s, const Unit& u, int kv_head, int first,

@@ -1,10 +1,11 @@
 // One or two tokens: the packed codes are read once, from memory, and multiplied as they come, so what counts
-// is how many reads are under way. Four groups of rows advance together, four streams that the hardware
-// follows, and each is asked for kAhead bytes early, across pages; one group without asking reads 13 to 18
-// GB/s where this reads 25 to 33 (two Ice Lake cores, docs/performance.md).
+// is how many reads are under way, and that nothing but the products stands between them. Four groups of rows
+// advance together, four streams that the hardware follows, and each is asked for kAhead bytes early, across
+// pages (docs/performance.md).
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include "cpu/kernels.h"
 #include "cpu/linear/tile_view.h"
@@ -12,119 +13,170 @@
 namespace plumb {
 namespace {
 
-constexpr int kStreams = 4;
+template <class V>
+constexpr int kStreams = V::kRegisters == 32  ? 4
+                         : V::kRegisters >= 8 ? 2
+                                              : 1;
 constexpr int64_t kAhead = 2048;
 
-// The refined columns of a window, for one token: found while the codes of their block pass by, added after
-// the window.
-template <class V>
-struct Pending {
-  int block = -1, line = 0, sub = 0;
-  typename V::F sum, scale, min;
+/// Line k of the kStep blocks from block b of a group, which lies in the first-level cache.
+template <class V, class P, int k>
+typename V::B pick_line(const uint8_t* group, int columns, int b) noexcept {
+  typename V::B found = V::line(group);
+  P::template codes<V>(group, columns, b,
+                       [&](int i, int v, typename V::B line) __attribute__((always_inline)) {
+                         if (8 * i + v == k) found = line;
+                       });
+  return found;
+}
+template <class V, class P>
+using PickLine = typename V::B (*)(const uint8_t* group, int columns, int b) noexcept;
+template <class V, class P, int... k>
+PickLine<V, P> line_picker(int line, std::integer_sequence<int, k...>) {
+  static constexpr PickLine<V, P> kPickers[] = {pick_line<V, P, k>...};
+  return kPickers[line];
+}
 
-  void expect(int at, int subs) { block = at / 8, line = at % 8, sub = subs == 2 ? at % 8 / 4 : 0; }
-  template <bool kMin>
-  typename V::F add_to(typename V::F acc, float s, float min_sum) const {
-    acc = V::fma(sum, V::mul(scale, V::set1(s)), acc);
-    if constexpr (kMin) acc = V::fma(min, V::set1(min_sum), acc);
-    return acc;
+/// Bytes of a group that one pass over its codes reads in ascending order: all, unless the packing says less.
+template <class P>
+constexpr int64_t stream_bytes(int columns) {
+  if constexpr (requires { P::stream_bytes(columns); }) {
+    return P::stream_bytes(columns);
+  } else {
+    return P::group_bytes(columns);
   }
-};
+}
 
-// One group of 16 rows times N tokens.
-template <class V, class P, int N, bool kLow>
+// G groups of 16 rows times N tokens.
+template <class V, class P, int G, int N, bool kLow>
 struct Direct {
   using F = typename V::F;
   using I = typename V::I;
-  static constexpr int kStart = V::template start_offset<P::kOffset>(), kSub = P::kSub;
-  static constexpr int kWindowBlocks = kWindow / 32;
+  static constexpr int kStart = V::template start_offset<P::kOffset>(), kSub = P::kSub, kStep = P::kStep;
+  static constexpr int kStepBytes = int(stream_bytes<P>(8192) / (8192 / 32)) * kStep;
+  // Lines under one scale: eight in two sums, so that a product waits for fewer others; four in one.
+  static constexpr int kChains = kSub == 1 ? 2 : 1;
 
-  const uint8_t* group;
-  F acc[N];
-  Pending<V> pending[N];
+  int columns;
+  const TileView& x;
+  const uint8_t* group[G];
+  F acc[G][N];
 
-  inline __attribute__((always_inline)) void start(const uint8_t* g) {
-    group = g;
-    for (int j = 0; j < N; ++j) acc[j] = V::zero();
-  }
-
-  // Blocks b to b + kStep - 1.
-  inline __attribute__((always_inline)) void step(int columns, const TileView& x, int b) {
-    const int window = b / kWindowBlocks;
-    if (x.refined_at && b % kWindowBlocks == 0) {
-      for (int j = 0; j < N; ++j) pending[j].expect(x.refined_at[window * N + j], kSub);
+  inline __attribute__((always_inline)) void run(int64_t group_bytes) {
+    for (int g = 0; g < G; ++g) {
+      for (int j = 0; j < N; ++j) acc[g][j] = V::zero();
     }
-    F s[P::kStep][2], m[P::kStep][2];
-    P::template scales<V>(group, columns, b, s, m);
-    I high[P::kStep][kSub][N], low[P::kStep][kSub][N];
-    for (int i = 0; i < P::kStep; ++i) {
-      for (int h = 0; h < kSub; ++h) {
-        for (int j = 0; j < N; ++j) {
-          const I first = V::set1i(block_start<kSub, kStart>(x, b + i, h, j));
-          high[i][h][j] = kLow ? V::set1i(0) : first, low[i][h][j] = first;
+    const int blocks = columns / 32;
+    const int64_t stream = stream_bytes<P>(columns), block_bytes = stream / blocks;
+    for (int window = 0; window * kWindow < columns; ++window) {
+      const int end = std::min(blocks, (window + 1) * (kWindow / 32));
+      for (int b = window * (kWindow / 32); b < end; b += kStep) {
+        int64_t ahead = b * block_bytes + kAhead;
+        if (ahead >= stream) ahead += G * group_bytes - stream;  // behind the last of these groups
+#pragma GCC unroll 4
+        for (int g = 0; g < G; ++g) {
+#pragma GCC unroll 40
+          for (int k = 0; k < kStepBytes; k += 64) __builtin_prefetch(group[g] + ahead + k);
+          step(g, b);
         }
       }
+      if (!kLow && x.refined_at) refined(window);
     }
-    P::template codes<V>(
-        group, columns, b, [&](int i, int v, typename V::B line) __attribute__((always_inline)) {
-          const int64_t at = (int64_t(b + i) * 8 + v) * N * 4;
-          const int h = kSub == 2 ? v / 4 : 0;
-          for (int j = 0; j < N; ++j) {
-            high[i][h][j] = V::template dot<P::kOffset>(high[i][h][j], line, four(x.high + at + 4 * j));
-            if (kLow)
-              low[i][h][j] = V::template dot<P::kOffset>(low[i][h][j], line, four(x.low + at + 4 * j));
-            if (!kLow && pending[j].block == b + i && pending[j].line == v) {
-              const I first = V::set1i(start_of<kStart>(x.refined_starts[window * N + j]));
-              pending[j].sum =
-                  V::to_float(V::template dot<P::kOffset>(first, line, x.refined_codes[window * N + j]));
-            }
-          }
-        });
-    for (int i = 0; i < P::kStep; ++i) {
-      for (int j = 0; j < N; ++j) {
-        const float xs = x.scales[(b + i) * N + j];
-        for (int h = 0; h < kSub; ++h) {
-          const I sum = kLow ? join_planes<V>(high[i][h][j], low[i][h][j]) : high[i][h][j];
-          acc[j] = V::fma(V::to_float(sum), V::mul(s[i][h], V::set1(xs)), acc[j]);
-          if constexpr (P::kMin) acc[j] = V::fma(m[i][h], V::set1(block_sum<kSub>(x, b + i, h, j)), acc[j]);
-        }
-        if (!kLow && pending[j].block == b + i) {
-          pending[j].scale = kSub == 2 && pending[j].sub ? s[i][1] : s[i][0];
-          if constexpr (P::kMin) pending[j].min = kSub == 2 && pending[j].sub ? m[i][1] : m[i][0];
-        }
-      }
-    }
-    const int next = b + P::kStep;
-    if (!kLow && x.refined_at && (next % kWindowBlocks == 0 || next >= columns / 32)) end_window(x, window);
   }
 
  private:
-  inline __attribute__((always_inline)) void end_window(const TileView& x, int window) {
+  struct Sums {
+    I high[kStep][kSub][N][kChains], low[kStep][kSub][N][kChains];
+  };
+
+  // Blocks b to b + kStep - 1 of a group.
+  inline __attribute__((always_inline)) void step(int g, int b) {
+    F s[kStep][2], m[kStep][2];
+    P::template scales<V>(group[g], columns, b, s, m);
+    Sums sums;
+    start(sums, b);
+    const int8_t *high = x.high + int64_t(b) * 32 * N, *low = x.low + int64_t(b) * 32 * N;
+    P::template codes<V>(group[g], columns, b,
+                         [&](int i, int v, typename V::B line) __attribute__((always_inline)) {
+                           const int at = (8 * i + v) * N * 4, h = kSub == 2 ? v / 4 : 0, c = v % kChains;
+                           for (int j = 0; j < N; ++j) {
+                             I& sum = sums.high[i][h][j][c];
+                             sum = V::template dot<P::kOffset>(sum, line, four(high + at + 4 * j));
+                             if constexpr (!kLow) continue;
+                             I& rest = sums.low[i][h][j][c];
+                             rest = V::template dot<P::kOffset>(rest, line, four(low + at + 4 * j));
+                           }
+                         });
+    for (int i = 0; i < kStep; ++i) {
+      for (int j = 0; j < N; ++j) {
+        const F xs = V::set1(x.scales[(b + i) * N + j]);
+        for (int h = 0; h < kSub; ++h) {
+          const I sum = total(sums, i, h, j);
+          acc[g][j] = V::fma(V::to_float(sum), V::mul(s[i][h], xs), acc[g][j]);
+          if constexpr (P::kMin)
+            acc[g][j] = V::fma(m[i][h], V::set1(block_sum<kSub>(x, b + i, h, j)), acc[g][j]);
+        }
+      }
+    }
+  }
+
+  inline __attribute__((always_inline)) void start(Sums& sums, int b) const {
+    for (int i = 0; i < kStep; ++i) {
+      for (int h = 0; h < kSub; ++h) {
+        for (int j = 0; j < N; ++j) {
+          for (int c = 0; c < kChains; ++c) sums.high[i][h][j][c] = sums.low[i][h][j][c] = V::set1i(0);
+          const I first = V::set1i(block_start<kSub, kStart>(x, b + i, h, j));
+          (kLow ? sums.low : sums.high)[i][h][j][0] = first;
+        }
+      }
+    }
+  }
+
+  static inline __attribute__((always_inline)) I total(const Sums& sums, int i, int h, int j) {
+    const auto chains = [&](const I* sum) __attribute__((always_inline)) {
+      return kChains == 2 ? V::addi(sum[0], sum[kChains - 1]) : sum[0];
+    };
+    const I high = chains(sums.high[i][h][j]);
+    if constexpr (kLow) return join_planes<V>(high, chains(sums.low[i][h][j]));
+    return high;
+  }
+
+  // The refined columns of a window.
+  inline __attribute__((always_inline)) void refined(int window) {
     for (int j = 0; j < N; ++j) {
-      const int at = window * N + j;
-      acc[j] = pending[j].template add_to<P::kMin>(acc[j], x.refined_scales[at], x.refined_sums[at]);
+      const int token = window * N + j, at = x.refined_at[token], b = at / 8 / kStep * kStep;
+      const int line = at - 8 * b, i = line / 8, h = kSub == 2 ? line % 8 / 4 : 0;
+      const PickLine<V, P> pick = line_picker<V, P>(line, std::make_integer_sequence<int, 8 * kStep>());
+      const I start = V::set1i(start_of<kStart>(x.refined_starts[token]));
+      const F xs = V::set1(x.refined_scales[token]);
+#pragma GCC unroll 4
+      for (int g = 0; g < G; ++g) {
+        F s[kStep][2], m[kStep][2];
+        P::template scales<V>(group[g], columns, b, s, m);
+        const I sum = V::template dot<P::kOffset>(start, pick(group[g], columns, b), x.refined_codes[token]);
+        acc[g][j] = V::fma(V::to_float(sum), V::mul(s[i][h], xs), acc[g][j]);
+        if constexpr (P::kMin) acc[g][j] = V::fma(m[i][h], V::set1(x.refined_sums[token]), acc[g][j]);
+      }
     }
   }
 };
 
-// Up to kStreams groups from `packed` on.
-template <class V, class P, int N, bool kLow>
-void direct(const MatmulArgs& a, int first, int count, const TileView& x) {
-  Direct<V, P, N, kLow> groups[kStreams];
-  for (int i = 0; i < count; ++i) groups[i].start(a.packed + (first + i) * a.group_bytes);
-  const int64_t block_bytes = a.group_bytes / (a.columns / 32);
-  for (int b = 0; b < a.columns / 32; b += P::kStep) {
-    int64_t ahead = b * block_bytes + kAhead;
-    if (ahead >= a.group_bytes) ahead += (count - 1) * a.group_bytes;  // behind the last of these groups
-    for (int i = 0; i < count; ++i) {
-      for (int64_t k = 0; k < P::kStep * block_bytes; k += 64)
-        __builtin_prefetch(groups[i].group + ahead + k);
-      groups[i].step(a.columns, x, b);
-    }
+template <class V, class P, int G, int N, bool kLow>
+__attribute__((noinline)) void direct_groups(const MatmulArgs& a, int first, const TileView& x) {
+  Direct<V, P, G, N, kLow> d{a.columns, x, {}, {}};
+  for (int g = 0; g < G; ++g) d.group[g] = a.packed + (first + g) * a.group_bytes;
+  d.run(a.group_bytes);
+  const Output out = output_of(a);
+  for (int g = 0; g < G; ++g) {
+    for (int j = 0; j < N; ++j) out.template store<V>(j, 16 * (first + g), d.acc[g][j]);
   }
-  for (int i = 0; i < count; ++i) {
-    for (int j = 0; j < N; ++j) V::store(a.y + 16 * (first + i) + j * a.y_stride, groups[i].acc[j]);
-  }
+}
+
+// The groups from `first` on, G at a time.
+template <class V, class P, int G, int N, bool kLow>
+void direct(const MatmulArgs& a, int first, const TileView& x) {
+  for (; first + G <= a.groups; first += G) direct_groups<V, P, G, N, kLow>(a, first, x);
+  if constexpr (G > 1) direct<V, P, G / 2, N, kLow>(a, first, x);
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 // instruction set V.
 #pragma once
 
-#include "cpu/kernels.h"
+#include "cpu/linear/tile_view.h"
 
 namespace plumb {
 namespace {
@@ -35,8 +35,9 @@ void float_tile(const MatmulArgs& a, int group, int token) {
       for (int i = 0; i < M; ++i) acc[j][i] = V::fma(w[i], xj, acc[j][i]);
     }
   }
+  const Output out = output_of(a);
   for (int j = 0; j < N; ++j) {
-    for (int i = 0; i < M; ++i) V::store(a.y + (token + j) * a.y_stride + (group + i) * 16, acc[j][i]);
+    for (int i = 0; i < M; ++i) out.template store<V>(token + j, (group + i) * 16, acc[j][i]);
   }
 }
 

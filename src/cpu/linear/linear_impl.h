@@ -81,7 +81,7 @@ struct Tile {
   static constexpr bool kWhole = V::kTileTokens == kTokenTile;
   int stride = kWhole ? N : x.stride;
 
-  void run(int columns, float* y, int64_t y_stride) {
+  void run(int columns, const Output& out) {
     for (int j = 0; j < N; ++j) {
       for (int g = 0; g < M; ++g) acc[j][g] = V::zero();
     }
@@ -97,7 +97,7 @@ struct Tile {
       }
     }
     for (int j = 0; j < N; ++j) {
-      for (int g = 0; g < M; ++g) V::store(y + j * y_stride + 16 * g, acc[j][g]);
+      for (int g = 0; g < M; ++g) out.template store<V>(j, 16 * g, acc[j][g]);
     }
   }
 
@@ -151,24 +151,24 @@ struct Tile {
 
 // Tokens [first, tile end) of a token tile, at most N at a time.
 template <class V, int kOffset, int kSub, bool kMin, int M, int N, bool kLow>
-void tile_rest(const Panel& panel, int columns, const TileView& x, int first, float* y, int64_t y_stride) {
+void tile_rest(const Panel& panel, int columns, const TileView& x, int first, const Output& out) {
   if constexpr (N > 0) {
     using T = Tile<V, kOffset, kSub, kMin, M, N, kLow>;
     for (; x.stride - first >= N; first += N) {
       T tile{panel, x, T::kWhole ? 0 : first, {}};
-      tile.run(columns, y + first * y_stride, y_stride);
+      tile.run(columns, out.at(first, 0));
     }
-    tile_rest<V, kOffset, kSub, kMin, M, N - 1, kLow>(panel, columns, x, first, y, y_stride);
+    tile_rest<V, kOffset, kSub, kMin, M, N - 1, kLow>(panel, columns, x, first, out);
   }
 }
 
 // All tokens times one panel. Formats of the same offset, scales and mins share this code.
 template <class V, int kOffset, int kSub, bool kMin, int M, bool kLow>
-__attribute__((noinline)) void panel_tiles(const MatmulArgs& a, const Panel& panel, float* y) {
+__attribute__((noinline)) void panel_tiles(const MatmulArgs& a, const Panel& panel, const Output& out) {
   for (int t = 0; t < token_tiles(a.n); ++t) {
     const TokenTile tokens = token_tile(a.n, t);
     tile_rest<V, kOffset, kSub, kMin, M, V::kTileTokens, kLow>(
-        panel, a.columns, tile_view(a.x8, a.columns, tokens), 0, y + tokens.first * a.y_stride, a.y_stride);
+        panel, a.columns, tile_view(a.x8, a.columns, tokens), 0, out.at(tokens.first, 0));
   }
 }
 
@@ -179,7 +179,8 @@ void panel_groups(const MatmulArgs& a, int first_group) {
   Panel panel{p, reinterpret_cast<float*>(p + int64_t(a.columns) * 16 * M), nullptr};
   panel.mins = panel.scales + int64_t(a.columns) / 32 * P::kSub * M * 16;
   unpack<V, P, M>(a, first_group, panel);
-  panel_tiles<V, V::panel_offset(P::kOffset), P::kSub, P::kMin, M, kLow>(a, panel, a.y + first_group * 16);
+  panel_tiles<V, V::panel_offset(P::kOffset), P::kSub, P::kMin, M, kLow>(
+      a, panel, output_of(a).at(0, first_group * 16));
 }
 
 template <class V, class P, bool kLow>
@@ -189,10 +190,8 @@ void matmul_rounded(const MatmulArgs& a) {
     return;
   }
   const TileView x = tile_view(a.x8, a.columns, {0, a.n});
-  for (int g = 0; g < a.groups; g += kStreams) {
-    const int count = std::min(kStreams, a.groups - g);
-    a.n == 1 ? direct<V, P, 1, kLow>(a, g, count, x) : direct<V, P, 2, kLow>(a, g, count, x);
-  }
+  constexpr int G = kStreams<V>;
+  a.n == 1 ? direct<V, P, G, 1, kLow>(a, 0, x) : direct<V, P, G, 2, kLow>(a, 0, x);
 }
 
 template <class V, class P>

@@ -174,9 +174,12 @@ std::vector<float> multiply(Isa isa, const Matrix& m, const Tokens& x, int first
   const int width = m.groups * 16, stride = width + 3;
   std::vector<float> y(size_t(n * stride), 12345.0f);
   std::vector<uint8_t> scratch(size_t(matmul_scratch_bytes(m.columns)));
-  kernels(isa).matmul(m.format)({m.packed.data(), m.group_bytes, m.groups, m.columns, n, a.x8,
-                                 &x.f32[size_t(first) * m.columns], m.columns, y.data(), stride,
-                                 scratch.data()});
+  MatmulArgs args{};
+  args.packed = m.packed.data(), args.group_bytes = m.group_bytes, args.groups = m.groups;
+  args.columns = m.columns, args.n = n, args.x8 = a.x8;
+  args.x = &x.f32[size_t(first) * m.columns], args.x_stride = m.columns;
+  args.y = y.data(), args.y_stride = stride, args.scratch = scratch.data();
+  kernels(isa).matmul(m.format)(args);
   std::vector<float> out;
   for (int t = 0; t < n; ++t) {
     out.insert(out.end(), y.begin() + t * stride, y.begin() + t * stride + width);

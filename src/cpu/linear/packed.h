@@ -37,7 +37,9 @@ struct Legacy {
   static constexpr int kHead = kMin ? 128 : 64;
   static constexpr int kUnitBytes = kHead + kUnit * kPerBlock;
 
-  static int64_t group_bytes(int columns) { return int64_t(columns / 32 + kUnit - 1) / kUnit * kUnitBytes; }
+  static constexpr int64_t group_bytes(int columns) {
+    return int64_t(columns / 32 + kUnit - 1) / kUnit * kUnitBytes;
+  }
 
   static void pack(const uint8_t* const* rows, int columns, uint8_t* out) {
     for (int b = 0; b < columns / 32; ++b) {

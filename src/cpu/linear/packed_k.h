@@ -22,7 +22,7 @@ struct Packed45K {
   static constexpr int kPair = kFive ? 640 : 512, kHalf = 64 + 2 * kPair, kUnit = 128 + 2 * kHalf;
   static constexpr int kBlockBytes = kFive ? 176 : 144;
 
-  static int64_t group_bytes(int columns) { return int64_t(columns / 256) * kUnit; }
+  static constexpr int64_t group_bytes(int columns) { return int64_t(columns / 256) * kUnit; }
   static int low_at(int j) { return 128 + j / 4 * kHalf + j % 4 * 16; }
   static int pair_at(int j) { return 192 + j / 4 * kHalf + j % 4 / 2 * kPair; }
 
@@ -116,7 +116,7 @@ using PackedQ4_K = Packed45K<false>;
 using PackedQ5_K = Packed45K<true>;
 
 // Bytes of the f16 scales of a group's blocks of 256, which stand before everything else, in whole lines.
-inline int64_t head_bytes(int columns) { return (int64_t(columns / 256) * 32 + 63) / 64 * 64; }
+constexpr int64_t head_bytes(int columns) { return (int64_t(columns / 256) * 32 + 63) / 64 * 64; }
 
 /// What Q6_K and Q3_K share: [d of all blocks] then halves of 128 columns, kLineBytes of lines after 8 x 16
 /// int8 scales.
@@ -125,7 +125,9 @@ struct SignedHalves {
   static constexpr int kOffset = kOffset_, kStep = 4, kSub = 2, kHalf = 128 + kLineBytes;
   static constexpr bool kMin = false;
 
-  static int64_t group_bytes(int columns) { return head_bytes(columns) + int64_t(columns / 128) * kHalf; }
+  static constexpr int64_t group_bytes(int columns) {
+    return head_bytes(columns) + int64_t(columns / 128) * kHalf;
+  }
 
   template <class V>
   static void scales(const uint8_t* g, int columns, int b, typename V::F (*s)[2], typename V::F (*)[2]) {
@@ -232,7 +234,7 @@ struct PackedQ2_K {
   static constexpr bool kMin = true;
   static constexpr int kHalf = 64 + 128 + 512, kBlockBytes = 84;
 
-  static int64_t group_bytes(int columns) { return int64_t(columns / 128) * kHalf; }
+  static constexpr int64_t group_bytes(int columns) { return int64_t(columns / 128) * kHalf; }
 
   static void pack(const uint8_t* const* rows, int columns, uint8_t* out) {
     for (int half = 0; half < columns / 128; ++half) {
@@ -281,7 +283,9 @@ struct PackedIQ4_XS {
   static constexpr bool kMin = false;
   static constexpr int kUnit = 128 + 8 * 256, kBlockBytes = 136;
 
-  static int64_t group_bytes(int columns) { return head_bytes(columns) + int64_t(columns / 256) * kUnit; }
+  static constexpr int64_t group_bytes(int columns) {
+    return head_bytes(columns) + int64_t(columns / 256) * kUnit;
+  }
 
   static void pack(const uint8_t* const* rows, int columns, uint8_t* out) {
     for (int s = 0; s < columns / 256; ++s) {

@@ -3,10 +3,28 @@
 
 #include <cstring>
 
-#include "cpu/x8.h"
+#include "cpu/kernels.h"
 
 namespace plumb {
 namespace {
+
+// Where the results of a call go, from some token and row on.
+struct Output {
+  float* y;
+  const float* residual;
+  int64_t y_stride, residual_stride;
+
+  Output at(int token, int row) const {
+    return {y + token * y_stride + row, residual ? residual + token * residual_stride + row : nullptr,
+            y_stride, residual_stride};
+  }
+  template <class V>
+  void store(int token, int row, typename V::F sum) const {
+    if (residual) sum = V::add(V::load(residual + token * residual_stride + row), sum);
+    V::store(y + token * y_stride + row, sum);
+  }
+};
+inline Output output_of(const MatmulArgs& a) { return {a.y, a.residual, a.y_stride, a.residual_stride}; }
 
 inline int32_t four(const int8_t* p) {
   int32_t x;
