@@ -48,6 +48,16 @@ class Bits(unittest.TestCase):
         entry = h.golden("gemma")[0]
         self.everything(h.real_model("gemma")[0], (entry["ids"] + entry["greedy"])[:40], all_positions=False)
 
+    def test_the_likeliest_text_is_the_same_with_drafts_and_with_all_logits(self):
+        for name in ("smollm2", "gemma"):
+            path = h.real_model(name)[0]
+            run = ["run", "-m", path, "-p", "one two three one two three one two", "-n", 24, "-q", "--ignore-eos"]
+            first = h.plumb(*run, "--temp", 0)  # screens gemma's output matrix
+            for mode in (["--temp", "1e-30"], ["--temp", 0, "--spec", "ngram"], ["--temp", 0, "-t", 1, "-ub", 3],
+                         ["--temp", 0, "--no-repack-cache"]):
+                with self.subTest(name, mode=mode):
+                    self.assertEqual(h.plumb(*run, *mode), first)
+
     def test_llama_has_the_same_bits_everywhere_in_every_format(self):
         for case, path in h.small_models():
             if case.arch == "llama" and not case.variant:

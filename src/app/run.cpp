@@ -55,10 +55,12 @@ void run(RunOptions& o) {
   ProgressBar bar;
   Model model(o.model.path(), o.model.options(bar.callback()));
   const FaultyRun faulty(o.fault, o.model, model);
-  const auto runner = Runner::make(model, faulty.runner(o.model.runner(&interrupt_flag())));
+  faulty.sampler(o.generate.sampler);
+  RunnerOptions options = faulty.runner(o.model.runner(&interrupt_flag()));
+  options.likeliest = greedy(o.generate.sampler) && !o.grammar.given();
+  const auto runner = Runner::make(model, options);
   std::vector<int> ids = faulty.ids(o.prompt, model);
   if (!o.quiet) warn_unused(model);
-  faulty.sampler(o.generate.sampler);
   o.generate.grammar = o.grammar.state(faulty.tokenizer(model));
   const Generated g = generate(*runner, faulty.tokenizer(model), ids, o.generate, [&](std::string_view text) {
     bar.erase();

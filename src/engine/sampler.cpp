@@ -91,6 +91,11 @@ void check(const SamplerOptions& o) {
   }
 }
 
+bool greedy(const SamplerOptions& o) {
+  const bool penalties = o.repeat_penalty != 1 || o.presence_penalty != 0 || o.frequency_penalty != 0;
+  return o.temperature <= 0 && !penalties && o.logit_bias.empty();
+}
+
 double counter_uniform(uint64_t seed, uint64_t sequence, uint64_t position) {
   return double(mix(mix(mix(seed) ^ sequence) ^ position) >> 11) * 0x1p-53;
 }
@@ -134,6 +139,7 @@ void Sampler::apply(std::string_view filter, std::vector<Candidate>& c, std::spa
 
 int Sampler::choose(std::span<const float> logits, std::span<const int> history, uint64_t position,
                     std::span<const uint64_t> allowed) const {
+  if (greedy(options_) && allowed.empty()) return argmax(logits);
   std::vector<Candidate> c(logits.size());
   for (size_t i = 0; i < c.size(); ++i) c[i] = {int(i), double(logits[i])};
   for (const auto& [id, bias] : options_.logit_bias) {
