@@ -13,7 +13,9 @@ import harness as h  # noqa: E402
 import numpy as np  # noqa: E402
 import trace_file  # noqa: E402
 from arithmetics import ARITHMETICS  # noqa: E402, F401
+import numpy_model as nm  # noqa: E402
 from faults import FAULTS, Faulty  # noqa: E402
+from planting import change_attend  # noqa: E402
 
 
 def model_path(name):
@@ -142,6 +144,90 @@ class Diff(unittest.TestCase):
         print(f"{planted} faults in statistics: {placed} placed", *missed, sep="\n  ")
         self.assertGreaterEqual(planted, 55)
         self.assertGreaterEqual(placed, 0.85 * planted)
+
+    def inner_trace(self, name, path, change):
+        """A run whose attention goes through change(part, rows), with its parts recorded; keys padded with what nobody sees."""
+        inner, rng = {}, np.random.default_rng(3)
+
+        def attend(m, right, q, k, v, start, scale, window):
+            t, n_head, group = len(q), q.shape[1], q.shape[1] // k.shape[1]
+            owner = np.arange(n_head) // group
+            s = change("kq", np.einsum("thd,shd->ths", q, k[:, owner]))
+            query, key = np.arange(t)[:, None, None], np.arange(len(k))[None, None, :]
+            hidden = (key > query) | ((query - key >= window) if window else False)
+            p = change("probs", nm.softmax(np.where(hidden, -1e30, s * scale)))
+            y = change("kqv", np.einsum("ths,shd->thd", p, v[:, owner]))
+            blk, more = f"blk.{m.layer}.attn.", [(0, 0), (0, 0), (0, 9)]
+            inner[blk + "kq"] = np.pad(s, more) + (np.arange(len(k) + 9) > query) * rng.normal(size=(t, n_head, len(k) + 9))
+            inner[blk + "probs"], inner[blk + "kqv"] = np.pad(p, more), y
+            return y.reshape(t, -1)
+        model = Faulty(path, [change_attend(attend)])
+        values = model.values(self.ids) | inner
+        return trace_file.write(self.at(name), self.ids, values, model.w.arch, model.heads())
+
+    def test_values_inside_attention_are_compared_and_replayed_by_head(self):
+        def at(part, change):
+            return lambda name, rows: change(rows) if name == part else rows
+        right = at("none", None)
+        second_head = lambda x: np.concatenate([x[:, :1], 1.3 * x[:, 1:2], x[:, 2:]], 1)  # noqa: E731
+        sees_next = lambda p: 0.9 * p + 0.1 * np.roll(p, 1, axis=-1)  # noqa: E731
+        for name in ("llama-Q4_0", "gemma3-Q8_0"):  # the second has windows
+            path = model_path(name)
+            status, d = diff(self.inner_trace(name, path, right), "-m", path)
+            self.assertEqual((status, d["verdict"], d["differ"], d["only_theirs"]), (0, "same", [], []), name)
+            layers = Faulty(path).n_layer
+            for part in ("attn.kq", "attn.probs", "attn.kqv"):
+                for found in (d["values"], d["replay"]):
+                    self.assertEqual(sum(v["value"].endswith(part) for v in found), layers, part)
+            for part, change in (("kq", second_head), ("probs", sees_next), ("kqv", second_head)):
+                with self.subTest(f"{name} {part}"):
+                    theirs = self.inner_trace(f"{name} {part}", path, at(part, change))
+                    status, d = diff(theirs, "-m", path)
+                    self.assertEqual(d["first"], f"blk.0.attn.{part}")
+                    self.assertEqual({v.split(".", 2)[-1] for v in d["differ"]}, {f"attn.{part}", "attn"})
+                    heads = next(v["by_head"] for v in d["replay"] if v["value"] == d["first"])
+                    if change is second_head:
+                        self.assertGreater(heads[1], 0.2)
+                        self.assertLess(max(heads[:1] + heads[2:]), 1e-6)
+
+    def test_our_own_values_inside_attention_are_recorded_step_by_step(self):
+        path = model_path("qwen3-F32")
+        ours = self.at("inner")
+        h.plumb("trace", "-m", path, "--tokens", ",".join(map(str, self.ids)), "--steps", "3", "--arith", "ref32",
+                "--only", "*,*.attn.*", "-o", ours)
+        for other in (("-m", path), (ours, )):
+            status, d = diff(ours, *other)
+            self.assertEqual((status, d["verdict"], d["only_theirs"]), (0, "same", []))
+            inner = [v for v in d["values"] if ".attn." in v["value"]]
+            self.assertEqual({v["tokens"] for v in inner}, {len(self.ids) + 3})
+            self.assertEqual(len(inner), 3 * Faulty(path).n_layer)
+        r = subprocess.run([h.PLUMB, "trace", "-m", path, "--tokens", "1,2", "--only", "*.attn.probs", "-o", self.at("no")],
+                           capture_output=True, text=True)
+        self.assertEqual(r.returncode, 4)
+        self.assertIn("ref64 or ref32", r.stderr)
+
+    def test_projections_fused_head_by_head_are_taken_apart(self):
+        path = model_path("qwen3-F32")
+        model = Faulty(path)
+        values, heads, t = model.values(self.ids), model.heads(), len(self.ids)
+        for tagged in (False, True):
+            fused = {}
+            for name, value in values.items():
+                blk = name.rsplit(".", 1)[0]
+                if kind(name) == "attn_q":
+                    parts = [values[f"{blk}.attn_{w}"].reshape(t, model.n_head_kv, -1) for w in "qkv"]
+                    fused[blk + ".attn_qkv"] = np.concatenate(parts, axis=-1).reshape(t, -1)
+                elif kind(name) not in ("attn_k", "attn_v"):
+                    fused[name] = value
+            theirs = trace_file.write(self.at(f"heads {tagged}"), self.ids, fused, "qwen3", heads)
+            if tagged:
+                header = json.loads((theirs / "trace.json").read_text()) | {"gauges": ["qkv_by_head"]}
+                (theirs / "trace.json").write_text(json.dumps(header))
+            status, d = diff(theirs, "-m", path)
+            self.assertEqual((status, d["first"], d["differ"], d["only_theirs"]), (0, None, [], []))
+            self.assertEqual({kind(v["value"]) for v in d["values"] if v.get("gauge") == "qkv_by_head"},
+                             {"attn_q", "attn_k", "attn_v"})
+            self.assertEqual(len(d["replay"]), len(values))
 
     def test_two_faults_at_once_are_both_marked(self):
         both = [FAULTS["F3 rope base 50 times larger"].plant, FAULTS["I1 gate and up exchanged"].plant]

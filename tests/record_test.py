@@ -16,6 +16,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tools" / "record")]
 
+import hf_values  # noqa: E402
 import llamacpp  # noqa: E402
 import llamacpp_names  # noqa: E402
 from trace_writer import TraceWriter  # noqa: E402
@@ -111,6 +112,9 @@ class Names(unittest.TestCase):
         self.assertEqual(llamacpp_names.canonical("ffn_inp-0", "ADD"), "blk.0.attn_out")
         self.assertEqual(llamacpp_names.canonical("result_norm", "MUL"), "output_norm")
         self.assertIsNone(llamacpp_names.canonical("norm-0", "RMS_NORM"))
+        self.assertEqual(llamacpp_names.canonical("kq-1", "MUL_MAT"), "blk.1.attn.kq")
+        self.assertIsNone(llamacpp_names.canonical("kq-1", "SCALE"))
+        self.assertEqual(llamacpp_names.canonical("kqv-1", "MUL_MAT"), "blk.1.attn.kqv")
 
 
 class Memory(unittest.TestCase):
@@ -150,6 +154,24 @@ class Traces(unittest.TestCase):
         self.assertEqual(r.returncode, 0, r.stderr)
         self.assertIn("bit for bit", r.stdout)
         self.assertEqual(os.listdir(self.folder.name), ["theirs.trace"])
+
+    def test_values_inside_attention_are_written_token_first_and_keys_that_a_window_dropped_are_zero(self):
+        recorder = llamacpp.Recorder(None, 3, {})
+        probs = np.random.default_rng(1).random((2, 3, 5)).astype(np.float32)  # [heads, tokens, keys]
+        recorder.nodes = [("blk.0.attn.probs", "kq_soft_max-0", "SOFT_MAX", probs), ("blk.1.attn.kq", "kq-1", "MUL_MAT", probs[0])]
+        values = hf_values.Values("llama", 2, 2)
+        values.start(3), values.start(1)  # the second call: position 3, of whose four keys the cache has two
+        values.weights("model.layers.2.self_attn", np.ones((1, 2, 1, 2), np.float32))
+        with TraceWriter(self.path, {"name": "llama.cpp"}, {"file": "m.gguf"}, [5, 6, 7, 8], {"name": "x"}) as writer:
+            recorder.write(writer)
+            values.write(writer, lambda array: (array, None))
+        first, one_head, windowed = [json.loads(line) for line in (self.path / "records.jsonl").read_text().splitlines()]
+        self.assertEqual((first["shape"], one_head["shape"]), ([3, 2, 5], [3, 1, 5]))
+        self.assertEqual((windowed["value"], windowed["shape"], windowed["tokens"]), ("blk.2.attn.probs", [1, 2, 4], [3, 1]))
+        data = (self.path / "values-00001.safetensors").read_bytes()
+        start = 8 + int.from_bytes(data[:8], "little")
+        np.testing.assert_array_equal(np.frombuffer(data, np.float32, 30, start).reshape(3, 2, 5), probs.transpose(1, 0, 2))
+        np.testing.assert_array_equal(np.frombuffer(data[-32:], np.float32), [0, 0, 1, 1] * 2)
 
     def test_gemmas_unnamed_output_matrix_is_the_product_after_the_heads(self):
         recorder = llamacpp.Recorder(None, 1, {})

@@ -65,8 +65,8 @@ std::string where(const Difference& d) {
 
 // blk.3.attn_q and blk.4.attn_q are one kind.
 std::string kind_of(const std::string& value) {
-  const size_t dot = value.rfind('.');
-  return value.starts_with("blk.") && dot != std::string::npos ? "blk.*" + value.substr(dot) : value;
+  const size_t dot = value.starts_with("blk.") ? value.find('.', 4) : std::string::npos;
+  return dot != std::string::npos ? "blk.*" + value.substr(dot) : value;
 }
 
 std::string first_text(const Diff& d, const Model* model) {
@@ -135,6 +135,7 @@ Json value_json(const Difference& d, const Model* model) {
   j.set("value", d.value), j.set("op", trace::operation_of(model, d.value)), j.set("from", d.from);
   j.set("tokens", d.tokens), j.set("error", finite(d.error)), j.set("floor", finite(d.floor));
   j.set("score", finite(d.score));
+  if (!d.parts.empty()) j.set("noise", finite(d.noise));
   if (!d.gauge.empty()) j.set("gauge", d.gauge);
   if (d.from != "full") return j;
   j.set("cosine", d.cosine), j.set("scale", finite(d.scale));

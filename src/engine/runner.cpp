@@ -212,16 +212,22 @@ class ReferenceRunner : public Runner {
 
  private:
   std::span<const float> decode_piece(std::span<const int> tokens, bool) override {
-    const Value output = model_.program().output;
-    reference_.run(tokens, output, [&](Value v, std::span<const T> rows) {
-      if (options_.taps.count(v)) {
-        const int64_t size = model_.program().shape(v).size();
-        options_.see({v, length_, int(tokens.size()), size, rows.data()});
-      }
-      if (v != output) return;
+    const Program& p = model_.program();
+    typename Reference<T>::Task task{.until = p.output};
+    task.see = [&](Value v, std::span<const T> rows) {
+      if (options_.taps.count(v))
+        options_.see({v, length_, int(tokens.size()), p.shape(v).size(), rows.data()});
+      if (v != p.output) return;
       const auto last = rows.last(rows.size() / tokens.size());
       logits_.assign(last.begin(), last.end());
-    });
+    };
+    if (!options_.inner_taps.empty()) task.inner_of.resize(p.nodes.size());
+    for (Value v : options_.inner_taps) task.inner_of[size_t(v)] = true;
+    task.see_inner = [&](Value v, Inner part, int64_t dim, std::span<const T> rows) {
+      const int heads = p.shape(p.nodes[size_t(v)].in[0]).heads;
+      options_.see_inner({v, part, length_, int(tokens.size()), heads, dim, rows.data()});
+    };
+    reference_.run(tokens, task);
     return logits_;
   }
 
@@ -259,6 +265,8 @@ std::unique_ptr<Runner> Runner::make(const Model& model, const RunnerOptions& op
 Runner::Runner(const Model& model, const RunnerOptions& options)
     : model_(model), options_(options), n_ctx_(context_of(model, options)), reach_(model.program().output) {
   PLUMB_CHECK(options.n_ubatch >= 1);
+  PLUMB_CHECK(options.inner_taps.empty() ||
+              (options.see_inner && (options.arith == Arith::ref32 || options.arith == Arith::ref64)));
   PLUMB_CHECK(options.taps.empty() || (options.see && options.draft == 0 &&
                                        (options.arith != Arith::fast || options.backend == Backend::cpu)));
   options_.n_ubatch = int(std::min<int64_t>(options_.n_ubatch, n_ctx_));

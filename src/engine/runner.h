@@ -30,6 +30,16 @@ struct SeenRows {
   std::variant<const float*, const double*> at;  // double from ref64
 };
 
+/// Rows of a value inside attention, [rows, heads, dim]; dim of kq and probs is the number of keys.
+struct SeenInner {
+  Value attention;
+  Inner part;
+  int64_t position;
+  int rows, heads;
+  int64_t dim;
+  std::variant<const float*, const double*> at;
+};
+
 struct RunnerOptions {
   Arith arith = Arith::fast;
   Backend backend = Backend::cpu;                     // of the fast arithmetic
@@ -50,6 +60,8 @@ struct RunnerOptions {
                            // saves bytes where the output matrix can be screened
   std::set<Value> taps = {};  // shown to `see`, which changes no bit; neither on CUDA nor beside drafts
   std::function<void(const SeenRows&)> see = {};
+  std::set<Value> inner_taps = {};  // attentions whose inner values `see_inner` is shown; references only
+  std::function<void(const SeenInner&)> see_inner = {};
   std::atomic<bool>* cancel = nullptr;  // asked between calls; then Error "run.cancelled"
 };
 

@@ -70,9 +70,13 @@ struct Reference<T>::Call {
     return room.data();
   }
 
-  static T dot(const WrongLinear& wrong, const T* a, const T* b, int n) {
-    if (wrong.accumulator == Rounded::none) return ops::dot(a, b, n);
+  T dot(const WrongLinear& wrong, const T* a, const T* b, int n) const {
     T sum = 0;
+    if (self.arithmetic_.sums_from_end) {
+      for (int i = n - 1; i >= 0; --i) sum += a[i] * b[i];
+      return sum;
+    }
+    if (wrong.accumulator == Rounded::none) return ops::dot(a, b, n);
     for (int i = 0; i < n; ++i) sum = ops::rounded(wrong.accumulator, sum + a[i] * b[i]);
     return sum;
   }
@@ -213,6 +217,7 @@ struct Reference<T>::Call {
     if (inner) {
       task->see_inner(out, Inner::kq, keys, a.kq);
       task->see_inner(out, Inner::probs, keys, a.probs);
+      task->see_inner(out, Inner::kqv, kv.dim, a.kqv);
     }
     if (!op.wrong.stores_fourth) return;
     const std::vector<T>& k = rows[size_t(node.in[3])];

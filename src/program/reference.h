@@ -18,10 +18,11 @@ namespace plumb {
 /// cached keys and values.
 struct Arithmetic {
   Rounded values = Rounded::none, inputs = Rounded::none, cache = Rounded::none;
+  bool sums_from_end = false;  // matrix products add up from the last element to the first
 };
 
-/// Values inside attention: q k before scale and mask; after the softmax.
-enum class Inner { kq, probs };
+/// Values inside attention: q k before scale and mask; after the softmax; the sums of values of each head.
+enum class Inner { kq, probs, kqv };
 
 /// One sequence in arithmetic T (float or double), with its keys and values unrounded.
 template <class T>
@@ -40,8 +41,8 @@ class Reference {
     /// Puts other rows in the place of those of a node, once they are computed and seen.
     std::function<void(Value, std::span<T> rows)> replace = {};
     bool last_logits_only = false;    // rows of the output before the last stay zero
-    std::vector<bool> inner_of = {};  // by node: attention that shows its inner values, [tokens, heads, keys]
-    std::function<void(Value, Inner, int64_t keys, std::span<const T>)> see_inner = {};
+    std::vector<bool> inner_of = {};  // by node: attention that shows its inner values, [tokens, heads, dim]
+    std::function<void(Value, Inner, int64_t dim, std::span<const T>)> see_inner = {};  // dim: keys, or of v
   };
 
   /// `decoded` may be null, and may be shared.

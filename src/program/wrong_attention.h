@@ -18,6 +18,7 @@ struct AttentionCall {
   std::span<const T> queries;                // [tokens, q.size()]
   std::span<const T> keys_in_cache, values;  // [keys, kv.size()]
   std::vector<T> kq = {}, probs = {};        // [tokens, q.heads, keys]
+  std::vector<T> kqv = {};                   // [tokens, q.heads, dim]
 
   size_t at(int t, int h, int64_t u) const { return size_t((int64_t(t) * q.heads + h) * keys + u); }
   int64_t slot(int t) const { return keys - tokens + t; }
@@ -152,8 +153,8 @@ struct AttentionCall {
     return size_t(t * q.size() + h * q.dim + j);
   }
 
-  void sum_values(int t, int h, std::span<T> out) const {
-    std::vector<T> y(size_t(q.dim), T(0));
+  void sum_values(int t, int h, std::span<T> out) {
+    const std::span<T> y = std::span(kqv).subspan(size_t((t * q.heads + h) * q.dim), size_t(q.dim));
     for (int64_t u = 0; u < keys; ++u) {
       const T p = probs[at(t, h, u)];
       if (p == 0) continue;
@@ -166,6 +167,7 @@ struct AttentionCall {
   void run(Pool& pool, std::span<T> out) {
     kq.resize(size_t(tokens * q.heads * keys));
     probs.resize(kq.size());
+    kqv.assign(size_t(tokens * q.size()), T(0));
     pool.each(tokens * q.heads, [&](int unit) { score(unit / q.heads, unit % q.heads); });
     if (op.wrong.one_head) {
       for (int t = 0; t < tokens; ++t) {

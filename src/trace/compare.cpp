@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "trace/inner.h"
 
 namespace plumb::trace {
 namespace {
@@ -28,42 +29,54 @@ Rows::Rows(const Trace& trace) : trace_(trace) {
       summaries_[r.name()].push_back(&r);
       continue;
     }
-    auto& rows = full_[r.name()];
-    for (int64_t t = 0; t < r.tokens; ++t) {
-      const auto [at, added] = rows.emplace(r.first + t, At{&r, t});
-      if (added && (at->second.record->dim == rows.begin()->second.record->dim)) continue;
-      if (r.value.empty()) continue;  // nodes without a name of ours may repeat
-      throw Error({.code = "trace.overlap",
-                   .expected = "each position once, all of one size",
-                   .found = fmt::format("position {} again, or of another size", r.first + t),
-                   .where = {.file = trace.path(), .tensor = printable(r.name())}});
+    Positions& rows = full_[r.name()];
+    for (int64_t t = 0; t < r.tokens; ++t) rows.append(r.first + t, At{&r, t});
+  }
+  for (auto& [name, rows] : full_) {
+    int64_t wrong = rows.settle();
+    if (rows.empty() || rows.first().second.record->value.empty())
+      continue;  // nodes without a name of ours may repeat
+    for (const auto& [position, at] : rows) {
+      const bool other_size = at.record->dim != rows.first().second.record->dim && !is_by_key(name);
+      if (wrong < 0 && other_size) wrong = position;
     }
+    if (wrong < 0) continue;
+    throw Error({.code = "trace.overlap",
+                 .expected = "each position once, all of one size",
+                 .found = fmt::format("position {} again, or of another size", wrong),
+                 .where = {.file = trace.path(), .tensor = printable(name)}});
   }
 }
 
-void Rows::split(const std::string& fused, const std::vector<std::pair<std::string, int64_t>>& parts) {
+std::vector<double> Rows::row(const At& at) const {
+  std::vector<double> all = trace_.rows(*at.record, at.row, 1);
+  if (at.length == 0) return all;
+  if (at.piece == 0) return {all.begin() + at.offset, all.begin() + at.offset + at.length};
+  std::vector<double> out;
+  for (int64_t from = at.offset; int64_t(out.size()) < at.length; from += at.period)
+    out.insert(out.end(), all.begin() + from, all.begin() + from + at.piece);
+  return out;
+}
+
+void Rows::split(const std::string& fused, const std::vector<Part>& parts) {
   const auto from = full_.find(fused);
   if (from == full_.end()) return;
   int64_t size = 0;
-  for (const auto& [value, length] : parts) {
-    if (full_.count(value) > 0) return;
-    size += length;
+  for (const Part& part : parts) {
+    if (full_.count(part.value) > 0) return;
+    size += part.length;
   }
   if (from->second.empty() || from->second.begin()->second.size() != size) return;
-  const std::map<int64_t, At> rows = from->second;
-  int64_t offset = 0;
-  for (const auto& [value, length] : parts) {
-    auto& part = full_[value];
-    for (auto [position, at] : rows) {
-      at.offset = offset, at.length = length;
-      part.emplace(position, at);
-    }
-    offset += length;
+  const Positions rows = from->second;
+  for (const Part& part : parts) {
+    for (const auto& [position, at] : rows)
+      full_[part.value].append(position,
+                               At{at.record, at.row, part.offset, part.length, part.piece, part.period});
   }
 }
 
-const std::map<int64_t, Rows::At>& Rows::full(const std::string& value) const {
-  static const std::map<int64_t, At> kNone;
+const Rows::Positions& Rows::full(const std::string& value) const {
+  static const Positions kNone;
   const auto at = full_.find(value);
   return at == full_.end() ? kNone : at->second;
 }

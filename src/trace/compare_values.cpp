@@ -24,34 +24,6 @@ Difference compare_pairs(const Rows& theirs, const Rows& ours, const std::string
   return d;
 }
 
-// Our rows [first, first + tokens) as a record with everything measured; none if a row is missing.
-std::optional<Record> measured(const Rows& ours, const std::string& value, const Record& like) {
-  const auto& full = ours.full(value);
-  if (full.empty()) {
-    for (const Record* r : ours.summaries(value)) {
-      if (r->first == like.first && r->tokens == like.tokens) return *r;
-    }
-    return std::nullopt;
-  }
-  const Record& shape = *full.begin()->second.record;
-  Record r;
-  r.value = value, r.heads = shape.heads, r.dim = shape.dim;
-  r.first = like.last ? full.rbegin()->first : like.first >= 0 ? like.first : full.begin()->first;
-  r.tokens = like.last ? 1 : like.tokens > 0 ? like.tokens : int64_t(full.size());
-  std::vector<double> rows;
-  for (int64_t t = 0; t < r.tokens; ++t) {
-    const auto at = full.find(r.first + t);
-    if (at == full.end()) return std::nullopt;
-    const std::vector<double> row = ours.row(at->second);
-    rows.insert(rows.end(), row.begin(), row.end());
-  }
-  measure(rows, !like.sketch.empty(), r);
-  for (const auto& [index, ignored] : like.samples) {
-    if (index < int64_t(rows.size())) r.samples.push_back({index, {rows[size_t(index)], 0}});
-  }
-  return r;
-}
-
 // Keeps the largest error with the print precision that belongs to it.
 struct Largest {
   Difference& d;
@@ -88,13 +60,6 @@ Difference compare_records(const Record& a, const Record& b) {
   const auto& size = b.stats[Stat::rms];
   if (!size) return d;
   const double rms = std::max(size->value, 1e-300);
-  for (Stat s :
-       {Stat::mean, Stat::rms, Stat::min, Stat::max, Stat::absmax, Stat::q01, Stat::q50, Stat::q99}) {
-    if (!a.stats[s] || !b.stats[s]) continue;
-    const double unit = std::max(rms, std::abs(b.stats[s]->value));  // an extreme is as exact as its size
-    most.take(std::abs(a.stats[s]->value - b.stats[s]->value) / unit,
-              (a.stats[s]->unit + b.stats[s]->unit) / unit);
-  }
   if (a.stats[Stat::rms] && a.stats[Stat::rms]->value > 0) d.scale = rms / a.stats[Stat::rms]->value;
   for (size_t t = 0; t < a.rms_per_token.size() && a.rms_per_token.size() == b.rms_per_token.size(); ++t) {
     const double token = std::max(b.rms_per_token[t].value, 1e-300);
@@ -118,10 +83,54 @@ Difference compare_records(const Record& a, const Record& b) {
     if (a.stats[s] && a.stats[s]->value > 0 && b.stats[s] && b.stats[s]->value == 0)
       d.finite = false, d.error = INFINITY;
   }
+  d.parts = compare_stats(a.stats, b.stats);
+  if (d.error > 0) d.parts.push_back({std::nullopt, d.error, d.print});
+  for (const StatError& part : d.parts) most.take(part.error, part.print);
   return d;
 }
 
 }  // namespace
+
+std::optional<Record> summary_of(const Rows& ours, const std::string& value, const Record& like) {
+  const auto& full = ours.full(value);
+  if (full.empty()) {
+    for (const Record* r : ours.summaries(value)) {
+      if (r->first == like.first && r->tokens == like.tokens) return *r;
+    }
+    return std::nullopt;
+  }
+  const Record& shape = *full.begin()->second.record;
+  Record r;
+  r.value = value, r.heads = shape.heads, r.dim = shape.dim;
+  r.first = like.last ? full.last().first : like.first >= 0 ? like.first : full.begin()->first;
+  r.tokens = like.last ? 1 : like.tokens > 0 ? like.tokens : int64_t(full.size());
+  std::vector<double> rows;
+  for (int64_t t = 0; t < r.tokens; ++t) {
+    const auto at = full.find(r.first + t);
+    if (at == full.end()) return std::nullopt;
+    const std::vector<double> row = ours.row(at->second);
+    rows.insert(rows.end(), row.begin(), row.end());
+  }
+  measure(rows, !like.sketch.empty(), r);
+  for (const auto& [index, ignored] : like.samples) {
+    if (index < int64_t(rows.size())) r.samples.push_back({index, {rows[size_t(index)], 0}});
+  }
+  return r;
+}
+
+std::vector<StatError> compare_stats(const Stats& theirs, const Stats& ours) {
+  std::vector<StatError> out;
+  if (!ours[Stat::rms]) return out;
+  const double rms = std::max(ours[Stat::rms]->value, 1e-300);
+  for (Stat s :
+       {Stat::mean, Stat::rms, Stat::min, Stat::max, Stat::absmax, Stat::q01, Stat::q50, Stat::q99}) {
+    if (!theirs[s] || !ours[s]) continue;
+    const double unit = std::max(rms, std::abs(ours[s]->value));  // an extreme is as exact as its size
+    const double error = std::abs(theirs[s]->value - ours[s]->value) / unit;
+    out.push_back({s, std::isnan(error) ? INFINITY : error, (theirs[s]->unit + ours[s]->unit) / unit});
+  }
+  return out;
+}
 
 std::optional<Difference> compare_full(const Rows& theirs, const Rows& ours, const std::string& value,
                                        const Gauges& gauges, int64_t positions) {
@@ -150,7 +159,7 @@ std::optional<Difference> compare_summaries(const Rows& theirs, const Rows& ours
   std::optional<Difference> worst;
   for (const Record* a : theirs.summaries(value)) {
     if (a->first >= 0 && a->first + a->tokens > positions) continue;
-    const std::optional<Record> b = measured(ours, value, *a);
+    const std::optional<Record> b = summary_of(ours, value, *a);
     if (!b) continue;
     Difference d = compare_records(*a, *b);
     if (!worst || d.error - d.print > worst->error - worst->print) worst = std::move(d);

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "trace/habit.h"
+#include "trace/inner.h"
 #include "trace/recorder.h"
 
 namespace plumb::trace {
@@ -32,6 +33,11 @@ std::string names_pattern(const Model& model, const Trace& theirs) {
   for (const std::string& name : names_of(theirs)) {
     add(name);
     for (const std::string& part : parts_of_fused(name)) add(part);
+    const auto inner = inner_value(name);
+    const Value attention = inner ? model.program().find(inner->attention) : -1;
+    if (attention < 0) continue;
+    add(inner->attention);
+    for (Value in : model.program().nodes[size_t(attention)].in) add(model.program().nodes[size_t(in)].name);
   }
   return only;
 }
@@ -70,7 +76,11 @@ void confirm_gauges(const Rows& theirs, const Rows& ours, const Model* model, Di
 }
 
 void compare_values(Rows& theirs, const Rows& ours, const Gauges& gauges, Diff& d) {
+  const Program* program = gauges.model() ? &gauges.model()->program() : nullptr;
   for (const std::string& name : names_of(ours.trace())) {
+    if (inner_value(name)) continue;  // with its attention
+    for (Difference& v : compare_inner(program, theirs, ours, name, d.tokens))
+      d.values.push_back(std::move(v));
     std::optional<Difference> v = compare_full(theirs, ours, name, gauges, d.tokens);
     if (!v) v = compare_summaries(theirs, ours, name, d.tokens);
     if (!v || v->tokens == 0) continue;
@@ -82,11 +92,20 @@ void compare_values(Rows& theirs, const Rows& ours, const Gauges& gauges, Diff& 
     const Record& shape = *ours.full(v.value).begin()->second.record;
     gauges.remember(v, shape.heads, shape.dim, theirs);
   }
+  for (Difference& v : d.values) {
+    const auto& all = theirs.full(v.value);
+    if (v.from == "full" && !all.empty() && all.begin()->second.piece > 0)
+      v.gauge = v.gauge.empty() ? kQkvByHead : fmt::format("{}, {}", kQkvByHead, v.gauge);
+  }
   const std::vector<std::string> known = names_of(ours.trace());
   for (const std::string& name : names_of(theirs.trace())) {
     const std::vector<std::string> parts = parts_of_fused(name);
+    const auto inner = inner_value(name);
     const std::string& looked_for = parts.empty() ? name : parts.front();
-    if (std::find(known.begin(), known.end(), looked_for) == known.end()) d.names_only_theirs.push_back(name);
+    const bool found = inner ? std::any_of(d.values.begin(), d.values.end(),
+                                           [&](const Difference& v) { return v.value == name; })
+                             : std::find(known.begin(), known.end(), looked_for) != known.end();
+    if (!found) d.names_only_theirs.push_back(name);
   }
 }
 
@@ -121,9 +140,7 @@ void judge_all(const DiffRequest& request, const Floor& floor, Diff& d) {
   std::vector<Difference*> list;
   for (Difference& v : d.values) list.push_back(&v);
   d.profile = floor.profiles[judge(floor, false, list)];
-  for (size_t i = 0; i < d.values.size() && d.first < 0; ++i) {
-    if (d.values[i].score > 1) d.first = int(i);
-  }
+  d.first = first_excess(d.values);
   if (!request.model || d.operations.empty()) return;
   list.clear();
   for (Replayed& r : d.operations) list.push_back(&r.difference);
@@ -189,7 +206,10 @@ Diff diff_traces(const DiffRequest& request, const Trace& ours_trace) {
   } else {
     compare_tokens(a.tokens, b.tokens, d);
   }
-  if (request.model) split_fused(theirs, request.model->program());
+  if (request.model) {
+    const Program& p = request.model->program();
+    split_fused(theirs, p, [&](const std::string& blk) { return is_qkv_by_head(theirs, ours, p, blk); });
+  }
   compare_values(theirs, ours, Gauges(b.arch.empty() ? a.arch : b.arch, request.model), d);
   if (d.token_at < 0 && d.values.empty()) {
     d.reason = "no value that both have";
@@ -198,6 +218,7 @@ Diff diff_traces(const DiffRequest& request, const Trace& ours_trace) {
   Floor floor;
   if (request.model) {
     d.operations = replay(*request.model, theirs, a.tokens, d.tokens), d.replayed = !d.operations.empty();
+    replay_inner(*request.model, theirs, d.tokens, d.operations);
     floor = measure_floor(*request.model, a.tokens, request.cache), d.measured_floor = true;
   } else {
     floor = assumed_floor(names_of(ours_trace));
@@ -223,7 +244,8 @@ Diff diff_traces(const DiffRequest& request, const Trace& ours_trace) {
 }  // namespace
 
 std::string operation_of(const Model* model, const std::string& value) {
-  const Value v = model ? model->program().find(value) : -1;
+  const auto inner = inner_value(value);
+  const Value v = model ? model->program().find(inner ? inner->attention : value) : -1;
   return v < 0 ? "" : name(model->program().nodes[size_t(v)].op);
 }
 

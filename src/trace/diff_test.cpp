@@ -55,6 +55,7 @@ class DiffOf : public ::testing::TestWithParam<const char*> {
 TEST_P(DiffOf, OurRoundingsAreNoiseAtEveryLevelAndTheirProfileIsRecognised) {
   const std::pair<const char*, RunnerOptions> runs[] = {
       {"f32", {.arith = Arith::ref32}},
+      {"f32, sums from the end", {.arith = Arith::ref32, .arithmetic = {.sums_from_end = true}}},
       {"q8 refined", {}},
       {"bf16", {.arith = Arith::ref32, .nodes = NodeRounding::bf16}},
   };
@@ -116,6 +117,18 @@ TEST_P(DiffOf, WhatAnotherEngineDoesByDesignIsNamedAndNoFault) {
 
 INSTANTIATE_TEST_SUITE_P(Architectures, DiffOf, ::testing::Values("llama", "gemma3"),
                          [](const auto& p) { return std::string(p.param); });
+
+TEST(FirstExcess, OfSummariesIsPlacedBeforeTheFirstValueAboveOneWhereOthersAreLargeTogether) {
+  const auto list = [](std::initializer_list<double> scores, const char* from) {
+    std::vector<Difference> out;
+    for (double s : scores) out.emplace_back().score = s, out.back().noise = 4 * s, out.back().from = from;
+    return out;
+  };
+  EXPECT_EQ(first_excess(list({0.2, 0.1, 0.9, 0.8, 0.9, 2}, "stats")), 2);
+  EXPECT_EQ(first_excess(list({0.2, 0.1, 0.9, 0.8, 0.9, 2}, "full")), 5) << "elements tell it exactly";
+  EXPECT_EQ(first_excess(list({0.2, 0.1, 0.3, 0.2, 0.1, 2}, "stats")), 5);
+  EXPECT_EQ(first_excess(list({0.2, 0.1, 0.9, 0.8, 0.9, 1}, "stats")), -1) << "nothing is too much";
+}
 
 TEST(Diff, RowsThatTwoRecordsHoldAreRefused) {
   const Trace t = Trace::parse(R"({"plumb_trace":1,"records":[

@@ -67,7 +67,7 @@ std::vector<Gauge> Gauges::of(const std::string& value, int64_t heads, int64_t d
 
 void Gauges::remember(const Difference& compared, int64_t heads, int64_t dim, Rows& rows) const {
   for (Gauge& gauge : of(compared.value, heads, dim)) {
-    if (compared.gauge == gauge.name) rows.found(compared.value, std::move(gauge));
+    if (compared.gauge.find(gauge.name) != std::string::npos) rows.found(compared.value, std::move(gauge));
   }
 }
 
@@ -80,18 +80,69 @@ std::vector<std::string> parts_of_fused(const std::string& value) {
   return {};
 }
 
-void split_fused(Rows& rows, const Program& program) {
+namespace {
+
+std::vector<Rows::Part> side_by_side(const std::string& fused, const Program& program) {
+  std::vector<Rows::Part> parts;
+  int32_t offset = 0;
+  for (const std::string& part : parts_of_fused(fused)) {
+    const Value v = program.find(part);
+    if (v < 0) return {};
+    parts.push_back({part, offset, program.shape(v).size()});
+    offset += parts.back().length;
+  }
+  return parts;
+}
+
+// Per key-value head: its query heads, the key head, the value head.
+std::vector<Rows::Part> by_heads(const std::string& fused, const Program& program) {
+  std::vector<Rows::Part> parts = side_by_side(fused, program);
+  if (parts.size() != 3) return parts;
+  const int32_t heads = program.shape(program.find(parts[1].value)).heads;
+  int32_t period = 0;
+  for (Rows::Part& part : parts) {
+    if (part.length % heads != 0) return side_by_side(fused, program);
+    part.offset = period, part.piece = part.length / heads;
+    period += part.piece;
+  }
+  for (Rows::Part& part : parts) part.period = period;
+  return parts;
+}
+
+}  // namespace
+
+void split_fused(Rows& rows, const Program& program,
+                 const std::function<bool(const std::string& blk)>& by_head) {
   for (int layer = 0; layer < program.n_layer; ++layer) {
-    for (const char* what : {"attn_qkv", "ffn_gate_up"}) {
-      const std::string fused = fmt::format("blk.{}.{}", layer, what);
-      std::vector<std::pair<std::string, int64_t>> parts;
-      for (const std::string& part : parts_of_fused(fused)) {
-        const Value v = program.find(part);
-        if (v >= 0) parts.emplace_back(part, program.shape(v).size());
-      }
-      rows.split(fused, parts);
+    const std::string blk = fmt::format("blk.{}", layer), qkv = blk + ".attn_qkv",
+                      both = blk + ".ffn_gate_up";
+    if (!rows.full(qkv).empty())
+      rows.split(qkv, by_head(blk) ? by_heads(qkv, program) : side_by_side(qkv, program));
+    rows.split(both, side_by_side(both, program));
+  }
+}
+
+bool is_qkv_by_head(const Rows& theirs, const Rows& ours, const Program& program, const std::string& blk) {
+  const std::string fused = blk + ".attn_qkv", values = blk + ".attn_v";
+  const auto& all = theirs.full(fused);
+  const auto& right = ours.full(values);
+  const std::vector<Rows::Part> one = side_by_side(fused, program), other = by_heads(fused, program);
+  if (all.empty() || one.size() != 3) return false;
+  const auto tagged = [](const std::vector<std::string>& gauges) {
+    return std::find(gauges.begin(), gauges.end(), kQkvByHead) != gauges.end();
+  };
+  if (tagged(theirs.trace().header().gauges) || tagged(all.begin()->second.record->gauges)) return true;
+  Comparison plain(values, 1), heads(values, 1);  // of v, which no other difference of representation touches
+  for (const auto& [position, at] : all) {
+    const auto ours_at = right.find(position);
+    if (ours_at == right.end() || at.size() != one[2].offset + one[2].length) continue;
+    const std::vector<double> y = ours.row(ours_at->second);
+    for (const auto& [parts, sum] : {std::pair(&one, &plain), std::pair(&other, &heads)}) {
+      const Rows::Part& v = (*parts)[2];
+      sum->add(position, theirs.row({at.record, at.row, v.offset, v.length, v.piece, v.period}), y);
     }
   }
+  return heads.result().error < plain.result().error / 4;
 }
 
 }  // namespace plumb::trace

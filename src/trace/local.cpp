@@ -33,7 +33,11 @@ class LocalSearch {
  public:
   explicit LocalSearch(const LocalRequest& request)
       : r_(request), model_(request.request.model), rows_(request.theirs), decoded_(int64_t(1) << 30) {
-    split_fused(rows_, model_.program());
+    split_fused(rows_, model_.program(), [&](const std::string& blk) {
+      return std::any_of(r_.diff.values.begin(), r_.diff.values.end(), [&](const Difference& v) {
+        return v.value == blk + ".attn_v" && v.gauge.find(kQkvByHead) != std::string::npos;
+      });
+    });
     find_gauges();
     choose_targets();
     prepare();
@@ -74,6 +78,7 @@ class LocalSearch {
     for (size_t i = 0; i < r_.diff.operations.size(); ++i) {
       const Difference& d = r_.diff.operations[i].difference;
       if (layers.count(layer_of(d.value)) == 0 && layer_of(d.value) >= 0) continue;
+      if (model_.program().find(d.value) < 0) continue;  // inside attention, which is there as a whole
       targets_.push_back({d.value, d.floor, d.print, marked.count(i) > 0});
     }
   }

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "trace/inner.h"
 #include "trace/writer.h"
 
 namespace plumb::trace {
@@ -21,20 +22,31 @@ class Sink {
 
   void see(const SeenRows& s) {
     const Node& node = p_.nodes[size_t(s.value)];
-    const int64_t size = node.shape.size();
-    // A record of more than a shard is split by rows.
-    const int64_t most = std::max<int64_t>(1, Writer::kShardBytes / (4 * size));
+    Record r;
+    r.value = node.name, r.op = plumb::name(node.op), r.dim = node.shape.dim;
+    r.heads = node.shape.heads > 1 ? node.shape.heads : 0;
+    write(r, s);
+  }
+
+  void see(const SeenInner& s) {
+    Record r;
+    r.value = inner_name(p_.nodes[size_t(s.attention)].name, s.part), r.op = "attention";
+    r.heads = s.heads, r.dim = s.dim;
+    write(r, {s.attention, s.position, s.rows, s.heads * s.dim, s.at});
+  }
+
+ private:
+  // A record of more than a shard is split by rows.
+  void write(const Record& like, const SeenRows& s) {
+    const int64_t most = std::max<int64_t>(1, Writer::kShardBytes / (4 * like.row_size()));
     for (int64_t from = 0; from < s.rows; from += most) {
-      Record r;
-      r.value = node.name, r.op = plumb::name(node.op), r.step = step_, r.first = s.position + from;
-      r.tokens = std::min<int64_t>(most, s.rows - from), r.dim = node.shape.dim;
-      r.heads = node.shape.heads > 1 ? node.shape.heads : 0;
+      Record r = like;
+      r.step = step_, r.first = s.position + from, r.tokens = std::min<int64_t>(most, s.rows - from);
       r.type = std::holds_alternative<const double*>(s.at) ? "F64" : "F32";
       std::visit([&](const auto* x) { add(std::move(r), x + from * s.stride, s.stride); }, s.at);
     }
   }
 
- private:
   template <class T>
   void add(Record r, const T* x, int64_t stride) {
     const int64_t size = r.row_size();
@@ -123,14 +135,20 @@ bool matches(std::string_view pattern, std::string_view name) {
   return p == pattern.size();
 }
 
-std::set<Value> matching_values(const Program& program, const std::string& patterns) {
-  std::set<Value> values;
+Matching matching_values(const Program& program, const std::string& patterns) {
+  Matching found;
   for (size_t begin = 0; begin <= patterns.size();) {
     const size_t comma = std::min(patterns.find(',', begin), patterns.size());
     const std::string pattern = comma == 0 && patterns.empty() ? "*" : patterns.substr(begin, comma - begin);
     bool any = false;
     for (Value v = 0; v <= program.output; ++v) {
-      if (matches(pattern, program.nodes[size_t(v)].name)) values.insert(v), any = true;
+      const Node& node = program.nodes[size_t(v)];
+      if (matches(pattern, node.name)) found.values.insert(v), any = true;
+      if (!std::holds_alternative<Attention>(node.op) || pattern.find(".attn.") == pattern.npos) continue;
+      for (Inner part : {Inner::kq, Inner::probs, Inner::kqv}) {
+        if (!matches(pattern, inner_name(node.name, part))) continue;
+        found.attentions.insert(v), found.inner.insert(inner_name(node.name, part)), any = true;
+      }
     }
     if (!any) {
       throw Error({.code = "usage.value",
@@ -141,15 +159,25 @@ std::set<Value> matching_values(const Program& program, const std::string& patte
     }
     begin = comma + 1;
   }
-  return values;
+  return found;
 }
 
 void record_run(const Model& model, const RunRequest& request) {
   Writer writer(request.path, request.durable);
   Sink sink(model.program(), writer, request.level);
   RunnerOptions options = request.options;
-  options.taps = matching_values(model.program(), request.only);
+  const Matching wanted = matching_values(model.program(), request.only);
+  if (!wanted.attentions.empty() && options.arith != Arith::ref32 && options.arith != Arith::ref64) {
+    throw Error({.code = "usage.value",
+                 .expected = "--arith ref64 or ref32, which show values inside attention",
+                 .found = printable(*wanted.inner.begin()) + " of the fast arithmetic",
+                 .where = {.key = "--only"}});
+  }
+  options.taps = wanted.values, options.inner_taps = wanted.attentions;
   options.see = [&](const SeenRows& s) { sink.see(s); };
+  options.see_inner = [&](const SeenInner& s) {
+    if (wanted.inner.count(inner_name(model.program().nodes[size_t(s.attention)].name, s.part))) sink.see(s);
+  };
   std::vector<int> tokens = request.tokens, calls = {int(tokens.size())};
   const auto runner = Runner::make(model, options);
   try {

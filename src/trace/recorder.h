@@ -14,7 +14,9 @@ struct RunRequest {
   std::vector<int> tokens;  // the prompt
   int steps = 0;            // ids chosen greedily after it and fed back
   Level level = Level::full;
-  std::string only = {};       // patterns of value names with * and ?, separated by commas; empty: all values
+  /// Patterns of value names with * and ?, separated by commas; empty: all values but those inside
+  /// attention, which a pattern with ".attn." names and only the references show.
+  std::string only = {};
   RunnerOptions options = {};  // without taps
   Json engine = {};            // for the header
   std::string arithmetic = {};
@@ -34,8 +36,13 @@ class TemporaryFolder {
   std::string path_;
 };
 
+struct Matching {
+  std::set<Value> values, attentions;  // attentions: those with a value inside that matches
+  std::set<std::string> inner;
+};
+
 /// The values whose name matches one of the patterns; throws Error "usage.value" if a pattern matches none.
-std::set<Value> matching_values(const Program& program, const std::string& patterns);
+Matching matching_values(const Program& program, const std::string& patterns);
 
 /// Whether `name` matches a pattern in which * stands for any text and ? for one character.
 bool matches(std::string_view pattern, std::string_view name);

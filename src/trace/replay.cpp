@@ -46,9 +46,9 @@ class Replay {
  private:
   static constexpr int64_t kPiece = 64;  // positions at a time, where rows do not depend on each other
 
-  const std::map<int64_t, Rows::At>& recorded(Value v) const {
+  const Rows::Positions& recorded(Value v) const {
     const auto& full = rows_.full(p_.nodes[size_t(v)].name);
-    static const std::map<int64_t, Rows::At> kNone;
+    static const Rows::Positions kNone;
     return full.empty() || full.begin()->second.size() == p_.shape(v).size() ? full : kNone;
   }
 
@@ -82,7 +82,7 @@ class Replay {
     }
     return true;
   }
-  static bool complete(const std::map<int64_t, Rows::At>& rows, int64_t position) {
+  static bool complete(const Rows::Positions& rows, int64_t position) {
     const auto at = rows.find(position);
     return at != rows.end() && rows.begin()->first == 0 && std::distance(rows.begin(), at) == position;
   }

@@ -21,7 +21,7 @@ namespace {
                .where = {.file = file, .key = std::move(key)}});
 }
 
-bool is_folder(const std::string& path) {
+bool is_trace_folder(const std::string& path) {
   struct stat s{};
   return ::stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
 }
@@ -33,11 +33,16 @@ T load(const uint8_t* p) {
   return v;
 }
 
-double element(const uint8_t* p, const std::string& dtype, int64_t i) {
-  if (dtype == "F32") return double(load<float>(p + 4 * i));
-  if (dtype == "F64") return load<double>(p + 8 * i);
-  const uint16_t bits = load<uint16_t>(p + 2 * i);
-  return double(dtype == "F16" ? half_to_float(bits) : bfloat16_to_float(bits));
+// Elements [0, out.size()) behind p.
+void decode_elements(const uint8_t* p, const std::string& dtype, std::span<double> out) {
+  const auto each = [&](int64_t bytes, const auto& read) {
+    for (double& x : out) x = read(p), p += bytes;
+  };
+  if (dtype == "F32") return each(4, [](const uint8_t* at) { return double(load<float>(at)); });
+  if (dtype == "F64") return each(8, [](const uint8_t* at) { return load<double>(at); });
+  if (dtype == "F16")
+    return each(2, [](const uint8_t* at) { return double(half_to_float(load<uint16_t>(at))); });
+  each(2, [](const uint8_t* at) { return double(bfloat16_to_float(load<uint16_t>(at))); });
 }
 
 std::vector<int64_t> shape_of(const Record& r) {
@@ -48,7 +53,7 @@ std::vector<int64_t> shape_of(const Record& r) {
 }  // namespace
 
 Trace Trace::open(const std::string& path) {
-  if (!is_folder(path)) return parse(read_file(path, kMaxJsonBytes), path);
+  if (!is_trace_folder(path)) return parse(read_file(path, kMaxJsonBytes), path);
   Trace t;
   t.path_ = path;
   const std::string name = path + "/trace.json";
@@ -139,10 +144,13 @@ void Trace::bind(const Record& r, const std::string& file, const std::string& pl
   tensors_.back() = &*at;
 }
 
-double Trace::at(const Record& r, int64_t index) const {
-  if (r.shard == 0) return r.data[size_t(index)].value;
+void Trace::read(const Record& r, int64_t from, std::span<double> out) const {
+  if (r.shard == 0) {
+    for (double& x : out) x = r.data[size_t(from++)].value;
+    return;
+  }
   const ShardTensor& t = *tensors_[size_t(&r - records_.data())];
-  return element(t.bytes.data() + index * dtype_bytes(t.dtype), t.dtype, 0);
+  decode_elements(t.bytes.data() + from * dtype_bytes(t.dtype), t.dtype, out);
 }
 
 std::vector<double> Trace::rows(const Record& r, int64_t from, int64_t count) const {
@@ -153,14 +161,14 @@ std::vector<double> Trace::rows(const Record& r, int64_t from, int64_t count) co
     return std::find(gauges.begin(), gauges.end(), "heads_first") != gauges.end();
   };
   if (r.heads > 0 && (tagged(r.gauges) || tagged(header_.gauges))) {  // [heads, tokens, dim]
-    for (size_t i = 0; i < out.size(); ++i) {
-      const int64_t token = from + int64_t(i) / size, head = int64_t(i) % size / r.dim,
-                    j = int64_t(i) % r.dim;
-      out[i] = at(r, (head * r.tokens + token) * r.dim + j);
+    for (int64_t t = 0; t < count; ++t) {
+      for (int64_t head = 0; head < r.heads; ++head)
+        read(r, (head * r.tokens + from + t) * r.dim,
+             std::span(out).subspan(size_t(t * size + head * r.dim), size_t(r.dim)));
     }
     return out;
   }
-  for (size_t i = 0; i < out.size(); ++i) out[i] = at(r, from * size + int64_t(i));
+  read(r, from * size, out);
   return out;
 }
 

@@ -109,7 +109,7 @@ class Trace {
  private:
   void open_shards(const Json& list);
   void read_records(int64_t count);
-  double at(const Record& record, int64_t index) const;  // of its data, as stored
+  void read(const Record& record, int64_t from, std::span<double> out) const;  // its data, as stored
   void bind(const Record& record, const std::string& file, const std::string& place);
 
   std::string path_;

@@ -4,11 +4,10 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "trace/inner.h"
 
 namespace plumb::trace {
 namespace {
-
-constexpr std::string_view kScores = ".kq", kWeights = ".probs";
 
 // What of the Program has to be computed.
 struct Needs {
@@ -24,10 +23,8 @@ Needs find_needs(const Program& p, const VariantRun& run) {
     if (v >= 0) {
       needs.shown[size_t(v)] = true;
     } else {
-      const size_t dot = name.rfind('.');
-      const std::string_view inner =
-          dot == name.npos ? std::string_view() : std::string_view(name).substr(dot);
-      if (inner == kScores || inner == kWeights) v = p.find(name.substr(0, dot));
+      const auto inner = inner_value(name);
+      if (inner) v = p.find(inner->attention);
       if (v < 0) continue;
       needs.inner[size_t(v)] = true;
     }
@@ -49,7 +46,7 @@ Needs find_needs(const Program& p, const VariantRun& run) {
 Arithmetic joined(const Arithmetic& profile, const Arithmetic& fault) {
   const auto one = [](Rounded a, Rounded b) { return b == Rounded::none ? a : b; };
   return {one(profile.values, fault.values), one(profile.inputs, fault.inputs),
-          one(profile.cache, fault.cache)};
+          one(profile.cache, fault.cache), profile.sums_from_end || fault.sums_from_end};
 }
 
 template <class T>
@@ -73,11 +70,10 @@ class Runs {
     typename Reference<T>::Task task{.until = needs_.until};
     task.needed = needs_.nodes, task.inner_of = needs_.inner, task.last_logits_only = run_.last_logits_only;
     task.see = [&](Value v, std::span<const T> rows) { node(v, rows); };
-    task.see_inner = [&](Value v, Inner inner, int64_t keys, std::span<const T> rows) {
-      const std::string name =
-          p_.nodes[size_t(v)].name + std::string(inner == Inner::kq ? kScores : kWeights);
+    task.see_inner = [&](Value v, Inner inner, int64_t dim, std::span<const T> rows) {
+      const std::string name = inner_name(p_.nodes[size_t(v)].name, inner);
       if (std::find(run_.values.begin(), run_.values.end(), name) == run_.values.end()) return;
-      show(name, p_.shape(p_.nodes[size_t(v)].in[0]).heads, keys, rows);
+      show(name, p_.shape(p_.nodes[size_t(v)].in[0]).heads, dim, rows);
     };
     if (!run_.given.empty()) {
       task.give = [&](Value v, std::span<T> rows) {

@@ -60,7 +60,7 @@ std::vector<int> encode_text(const Variant& variant, const std::string& text, En
 struct VariantRun {
   std::vector<int> tokens;               // all that are fed
   std::vector<int> calls = {};           // how many of them in each call; empty: all in one
-  std::vector<std::string> values = {};  // asked for; also blk.L.attn.kq and blk.L.attn.probs
+  std::vector<std::string> values = {};  // asked for; also blk.L.attn.kq, .probs and .kqv
   bool f64 = true;
   Arithmetic profile = {};  // where the Variant does not say otherwise
   std::map<std::string, std::vector<double>> given =
@@ -77,7 +77,7 @@ struct VariantRows {
   int call;       // index in VariantRun::calls
   int64_t first;  // position of the first row
   int rows, heads;
-  int64_t dim;                   // of a head; keys of the inner values of attention
+  int64_t dim;                   // of a head; keys of attn.kq and attn.probs
   std::span<const double> data;  // [rows, heads, dim]
 };
 

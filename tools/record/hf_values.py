@@ -6,6 +6,10 @@ q and k after the rotation. Architectures: llama, qwen2, qwen3, gemma3.
 
 import re
 
+from common import module
+
+np = module("numpy", "numpy")
+
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3": "gemma3",
                  "gemma3_text": "gemma3"}
 OUTPUTS = {"": "ffn_out", "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
@@ -77,8 +81,15 @@ class Values:
             if array is not None:
                 self.add(f"blk.{layer}.{value}", f"{path} {value[0]}", array)
 
+    def weights(self, path, array):
+        """path: of the attention; array: [1, heads, tokens, keys] after the softmax."""
+        if (at := place(path)) and at[0] is not None:
+            self.add(f"blk.{at[0]}.attn.probs", path + " weights", array)
+
     def rows(self, value, array, n_tokens):
         """[tokens, dim] or [tokens, heads, dim] of an array with a batch of one in front."""
+        if value.endswith(".attn.probs"):
+            return array[0].swapaxes(0, 1)
         heads = self.heads.get(value.rsplit(".", 1)[-1])
         a = array[0]
         if a.ndim == 3:  # [tokens, heads, dim], or heads in front
@@ -90,5 +101,7 @@ class Values:
         """as_numpy: an array of the engine to (NumPy array, type in the engine)."""
         for value, raw, array, first, step, n_tokens in self.records:
             rows, kind = as_numpy(array)
+            if value.endswith(".attn.probs"):  # a cache of a window has lost the first keys
+                rows = np.pad(rows, [(0, 0)] * 3 + [(max(0, first + n_tokens - rows.shape[-1]), 0)])
             gauges = ["qk_halves"] if self.llama and value.endswith(TURNED) else ()
             writer.add(value, raw, None, self.rows(value, rows, n_tokens), first, step, kind, gauges)

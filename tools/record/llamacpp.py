@@ -5,7 +5,7 @@
     plumb diff theirs.trace -m MODEL.gguf
 
 Runs on the CPU with the logits of every token: the whole prompt in one call, or -ub tokens per call, then -n tokens chosen
-greedily, one per call. With -fa off the probabilities of attention are recorded as well. Nodes whose meaning is known get Plumb's
+greedily, one per call. With -fa off the values inside attention are recorded as well. Nodes whose meaning is known get Plumb's
 names; all others keep llama.cpp's. Names are those of llama.cpp 0.5; docs/trace-format.md has the translation.
 """
 
@@ -81,10 +81,8 @@ class Recorder:
         seen = collections.Counter()
         for i, (value, raw, op, rows) in enumerate(self.nodes):
             value = value if value and last[value] == i else None
-            if value and value.endswith(".attn.probs"):  # [heads, tokens, keys]
-                rows = rows.transpose(1, 0, 2) if rows.ndim == 3 and rows.shape[1] == self.n_tokens else None
-                if rows is None:
-                    continue
+            if value and ".attn." in value:  # [heads, tokens, keys or head_dim]
+                rows = rows.reshape(-1, self.n_tokens, rows.shape[-1]).transpose(1, 0, 2)
             elif value:
                 rows = rows.reshape(self.n_tokens, -1)
                 n_head = self.heads.get(value.rsplit(".", 1)[-1])
@@ -163,25 +161,39 @@ def run(llama, context, tokens, args, recorder, writer):
     return fed, sizes
 
 
+def load_library(llama):
+    """ggml's own library, which knows the names of operations; llama.cpp says nothing but errors from here on."""
+    library = ctypes.CDLL(str(Path(llama._lib._name).with_name("libggml-base.so")))
+    library.ggml_op_name.restype, library.ggml_op_name.argtypes = ctypes.c_char_p, [ctypes.c_int]
+    library.quiet = llama.llama_log_callback(
+        lambda level, text, _: level == ERROR and sys.stderr.write(text.decode(errors="replace")))
+    llama.llama_log_set(library.quiet, None)
+    llama.llama_backend_init()
+    return library
+
+
+def load_model(llama, path):
+    options = llama.llama_model_default_params()
+    options.n_gpu_layers = 0
+    model = llama.llama_model_load_from_file(bytes(path), options)
+    if not model:
+        common.fail(f"llama.cpp cannot load {path}")
+    return model
+
+
+def heads_of(llama, model):
+    n_head, n_kv = llama.llama_model_n_head(model), llama.llama_model_n_head_kv(model)
+    return {"attn_q": n_head, "attn_q_norm": n_head, "q_rope": n_head, "attn_k": n_kv, "attn_k_norm": n_kv,
+            "k_rope": n_kv, "attn_v": n_kv}
+
+
 def main(arguments):
     args = parse(arguments)
     llama = common.module("llama_cpp.llama_cpp", PACKAGES)
-    base = Path(llama._lib._name).with_name("libggml-base.so")
-    library = ctypes.CDLL(str(base))
-    library.ggml_op_name.restype, library.ggml_op_name.argtypes = ctypes.c_char_p, [ctypes.c_int]
-    quiet = llama.llama_log_callback(lambda level, text, _: level == ERROR and sys.stderr.write(text.decode(errors="replace")))
-    llama.llama_log_set(quiet, None)
-    llama.llama_backend_init()
-    options = llama.llama_model_default_params()
-    options.n_gpu_layers = 0
-    model = llama.llama_model_load_from_file(bytes(args.model), options)
-    if not model:
-        common.fail(f"llama.cpp cannot load {args.model}")
+    library = load_library(llama)
+    model = load_model(llama, args.model)
     tokens = tokenize(llama, model, args)
-    n_head, n_kv = llama.llama_model_n_head(model), llama.llama_model_n_head_kv(model)
-    heads = {"attn_q": n_head, "attn_q_norm": n_head, "q_rope": n_head, "attn_k": n_kv, "attn_k_norm": n_kv,
-             "k_rope": n_kv, "attn_v": n_kv}
-    recorder = Recorder(library, 0, heads)
+    recorder = Recorder(library, 0, heads_of(llama, model))
     callback = llama.ggml_backend_sched_eval_callback(recorder)
     context = context_of(llama, model, len(tokens) + args.steps, args, callback)
     with TraceWriter(args.output, {"name": "llama.cpp", "backend": "cpu", "command": sys.argv},

@@ -10,6 +10,7 @@ LAYER = {"attn_norm": "attn_norm", "Qcur_normed": "attn_q_norm", "Kcur_normed": 
          "ffn_norm": "ffn_norm", "ffn_gate": "ffn_gate", "ffn_up": "ffn_up", "ffn_swiglu": "ffn_act",
          "ffn_geglu": "ffn_act", "ffn_gate_par": "ffn_act", "ffn_out": "ffn_down", "ffn_post_norm": "post_ffw_norm",
          "l_out": "ffn_out", "kq_soft_max": "attn.probs"}
+PRODUCTS = {"kq": "attn.kq", "kqv": "attn.kqv"}  # later nodes of these names are no products
 HEADS = {"Qcur": ("attn_q", "q_rope"), "Kcur": ("attn_k", "k_rope"), "Vcur": ("attn_v", None)}
 MOVES = {"NONE", "RESHAPE", "VIEW", "PERMUTE", "TRANSPOSE", "CONT", "CPY", "DUP", "SET_ROWS"}  # make no new value
 
@@ -23,6 +24,8 @@ def canonical(raw, op):
     if name in HEADS:
         plain, turned = HEADS[name]
         value = turned if op == "ROPE" else plain if op in ("MUL_MAT", "ADD") else None
+    elif name in PRODUCTS:
+        value = PRODUCTS[name] if op == "MUL_MAT" else None
     else:
         value = LAYER.get(name)
     return f"blk.{layer}.{value}" if value else None

@@ -24,9 +24,6 @@ PACKAGES = "transformers torch safetensors gguf numpy"
 def watch_all(model, values, n_layer):
     """Hooks on all modules with a name of ours, and around the rotation of this architecture."""
     for path, module in model.named_modules():
-        if not (values.name(path) or values.name(path, True)):
-            continue
-
         def before(_, positional, named, path=path):
             x = positional[0] if positional else named.get("hidden_states", named.get("x"))
             if x is not None:
@@ -35,8 +32,15 @@ def watch_all(model, values, n_layer):
         def after(_, __, y, path=path):
             values.output(path, (y[0] if isinstance(y, tuple) else y).detach().clone())
 
-        module.register_forward_pre_hook(before, with_kwargs=True)
-        module.register_forward_hook(after)
+        def weights(_, __, y, path=path):
+            if isinstance(y, tuple) and len(y) > 1 and y[1] is not None:
+                values.weights(path, y[1].detach().clone())
+
+        if path.endswith(".self_attn"):
+            module.register_forward_hook(weights)
+        if values.name(path) or values.name(path, True):
+            module.register_forward_pre_hook(before, with_kwargs=True)
+            module.register_forward_hook(after)
     code = importlib.import_module(type(model).__module__)
     right, calls = code.apply_rotary_pos_emb, []
 
