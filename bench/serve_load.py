@@ -154,15 +154,17 @@ class Load:
             sent, piece = 0, b"[" * (1 << 20)
             framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {self.args.body_mib << 20}"
             writer.write(f"{HUGE_HEAD}{framing}\r\n\r\n".encode())
+            heard = asyncio.ensure_future(reader.readline())
             try:
-                while sent < self.args.body_mib << 20:
+                while sent < self.args.body_mib << 20 and not heard.done():
                     writer.write(b"%x\r\n" % len(piece) + piece + b"\r\n" if chunked else piece)
                     await asyncio.wait_for(writer.drain(), 10)
                     sent += len(piece)
+                    await asyncio.sleep(0)
             except (OSError, asyncio.TimeoutError):
                 pass
             try:
-                status = int((await asyncio.wait_for(reader.readline(), 10)).split()[1])
+                status = int((await asyncio.wait_for(heard, 10)).split()[1])
             except (OSError, IndexError, asyncio.TimeoutError):
                 status = 0  # closed before we looked; never taken
             self.statuses[status or "closed"] += 1
@@ -173,7 +175,7 @@ class Load:
     async def bad_values(self):
         document = json.loads((await ask(self.port, "/openapi.json", None))[1])
         tried = 0
-        for path, body in bad_requests(document):
+        for path, body in bad_requests(document, BAD_VALUES[:self.args.bad_values]):
             status, text = await ask(self.port, path, body)
             while status == 429:
                 await asyncio.sleep(0.1)
@@ -205,11 +207,11 @@ class Load:
                 return
 
 
-BAD_VALUES = ["-1", "0", "1", "0.5", "-0.0", "2147483647", "2147483648", "9223372036854775807", "9223372036854775808", "1e308", "-1e308", "1e999",
-              "NaN", "Infinity", '"1"', "null", "[]", "{}", "true", "1" * 63]
+BAD_VALUES = ["-1", "NaN", '"1"', "9223372036854775808", "0", "1", "0.5", "-0.0", "2147483647", "2147483648", "9223372036854775807", "1e308", "-1e308",
+              "1e999", "Infinity", "null", "[]", "{}", "true", "1" * 63]
 
 
-def bad_requests(document):
+def bad_requests(document, values):
     """Path and body for each numeric field of each request, nested ones too, and each bad value."""
     schemas = document["components"]["schemas"]
 
@@ -226,7 +228,7 @@ def bad_requests(document):
             continue
         name = item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
         for pointer in numeric(schemas[name]):
-            for value in BAD_VALUES:
+            for value in values:
                 body = {k: minimal[k] for k in schemas[name]["required"]}
                 if "max_tokens" in schemas[name]["properties"] and not pointer[0].startswith(("max_", "n_predict")):
                     body["max_tokens"] = 1
@@ -283,7 +285,7 @@ def main():
     parser.add_argument("--plumb", default=os.environ.get("PLUMB") or str(ROOT / "build" / "release" / "plumb"))
     parser.add_argument("--model", default=None)
     for name, value, most in (("seconds", 600, 3600), ("streams", 32, 128), ("slots", 8, 64), ("queue", 20, 1000), ("requests", 40, 1000),
-                              ("slow-heads", 1000, 4000), ("slow-seconds", 20, 600), ("body-mib", 1024, 4096), ("memory-mib", 8, 64)):
+                              ("slow-heads", 1000, 4000), ("slow-seconds", 20, 600), ("body-mib", 1024, 4096), ("memory-mib", 8, 64), ("bad-values", 20, 20)):
         parser.add_argument(f"--{name}", type=int, default=value, help=f"default {value}, at most {most}")
         parser.set_defaults(**{f"most_{name}": most})
     args = parser.parse_args()
