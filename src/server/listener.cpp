@@ -12,6 +12,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "server/deadline.h"
 
 namespace plumb::server {
 namespace {
@@ -21,36 +22,6 @@ namespace beast = boost::beast;
 using Tcp = net::ip::tcp;
 using boost::system::error_code;
 constexpr auto kTuple = net::as_tuple(net::use_awaitable);
-
-std::chrono::steady_clock::duration duration(double seconds) {
-  return std::chrono::milliseconds(int64_t(seconds * 1000));
-}
-
-// Ends what reads from a socket after some time, but leaves the socket open, as the timeouts of
-// beast::tcp_stream do not: the client shall hear 408.
-class Deadline {
- public:
-  Deadline(beast::tcp_stream& stream, double seconds)
-      : timer_(stream.get_executor()), state_(std::make_shared<State>(State{&stream.socket()})) {
-    timer_.expires_after(duration(seconds));
-    timer_.async_wait([state = state_](error_code e) {
-      if (e || !state->socket) return;
-      state->passed = true;
-      error_code ignored;
-      state->socket->cancel(ignored);
-    });
-  }
-  ~Deadline() { state_->socket = nullptr; }
-  bool passed() const { return state_->passed; }
-
- private:
-  struct State {
-    Tcp::socket* socket;
-    bool passed = false;
-  };
-  net::steady_timer timer_;
-  std::shared_ptr<State> state_;
-};
 
 // The way from a handler, on any thread, to the connection's coroutine: everything is posted to its thread.
 class Exchange : public Reply, public std::enable_shared_from_this<Exchange> {
