@@ -1,4 +1,5 @@
 """./dev bench: `plumb bench` on SmolLM2. ./dev bench LLAMA_BENCH [...]: a quick race against that program.
+./dev bench serve [LLAMA_SERVER], ./dev bench load: bench/serve_race.py, bench/serve_load.py.
 ./dev bench rivals [...]: races `plumb bench` against llama.cpp, or any other program with llama-bench's flags, by ratios.
 
 Builds llama.cpp from the source package llama-cpp-python once (in the cache folder; --llama-bin DIR takes a built one),
@@ -221,6 +222,9 @@ def main():
     arguments = sys.argv[1:]
     if not arguments:
         sys.exit(subprocess.run([plumb, "bench", "-m", fetch.fetch("smollm2")]).returncode)
+    if arguments[0] in ("serve", "load"):
+        sys.exit(subprocess.run([sys.executable, ROOT / "bench" / f"serve_{'race' if arguments[0] == 'serve' else 'load'}.py",
+                                 *arguments[1:]]).returncode)
     if arguments[0] == "rivals":
         arguments = arguments[1:]
     elif not arguments[0].startswith("-"):

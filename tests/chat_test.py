@@ -199,6 +199,28 @@ class Pipes(Home):
         self.assertEqual(path.read_text(), "old")
         self.assertEqual([p.name for p in self.home.iterdir() if p.name.startswith("old")], ["old.json"])
 
+    def test_a_disk_of_a_few_kilobytes_holds_every_turn_that_was_not_complained_of(self):
+        for kib in (4, 8, 16):
+            disk = self.home / f"disk{kib}"
+            disk.mkdir()
+            if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "plumb-test", disk], capture_output=True).returncode:
+                self.skipTest("only who may mount has a disk that small")
+            self.addCleanup(subprocess.run, ["umount", disk])
+            old = disk / "old.json"
+            old.write_text("old")
+            turns = 40
+            r = self.pipe("/clear\nHi\n" * turns + f"/save {old}\n", "--history-file", disk / "j")
+            kept, data, at = 0, (disk / "j").read_bytes(), 8
+            while at + 8 <= len(data):
+                length = struct.unpack_from("<I", data, at)[0]
+                kept += json.loads(data[at + 8:at + 8 + length])["type"] == "turn"
+                at += 8 + length
+            complaints = r.stderr.count(b"journal.write") + r.stderr.count(b"journal.open")
+            self.assertGreater(complaints, 0)
+            self.assertEqual(kept, turns - complaints, r.stderr[-500:])
+            self.assertEqual(old.read_text(), "old")
+            self.assertNotEqual(r.returncode, 0)
+
     def test_another_model_that_is_refused_leaves_the_old_one(self):
         r = self.pipe("/model /no/such.gguf\nHi\n")
         self.assertNotEqual(r.stdout, b"")
@@ -253,6 +275,17 @@ class AtATerminal(Home):
         t.type("\x03")
         t.expect("leaves")
         t.expect("You> ")
+        t.type("\x03")
+        self.assertEqual(t.wait(), 0)
+
+    def test_ctrl_c_after_typing_clears_and_does_not_count(self):
+        t = self.open()
+        for typed in ("", "half a line", "\x12search", "another half"):
+            t.type(typed)
+            time.sleep(0.2)
+            t.type("\x03")
+            t.expect("leaves")
+            t.expect("You> ")
         t.type("\x03")
         self.assertEqual(t.wait(), 0)
 
@@ -355,6 +388,8 @@ class Kills(Home):
             turns += record["type"] == "turn"
             at += 8 + length
         self.assertGreaterEqual(turns, answered)
+        # The last kill may have come behind a /clear, where there is nothing to go on with; a turn later there is.
+        subprocess.run(command, input=b"Hello again\n", capture_output=True, env=environment, timeout=60, check=True)
         r = subprocess.run([*command, "--resume"], input=b"/show prompt\n", capture_output=True, env=environment, timeout=60)
         self.assertEqual(r.returncode, 0, r.stderr)
 

@@ -30,6 +30,14 @@ plumb_model_test(oracle.server server_test.py)
 plumb_model_test(oracle.web web_test.py)
 plumb_model_test(oracle.chat chat_test.py)
 plumb_model_test(oracle.serve serve_test.py)
+plumb_model_test(oracle.serve_surface serve_surface_test.py)
+plumb_model_test(oracle.serve_tools serve_tools_test.py)
+plumb_model_test(oracle.serve_schema serve_schema_test.py)
+plumb_model_test(oracle.serve_scores serve_scores_test.py)
+# The load of bench/serve_load.py for a quarter of a minute; ten minutes of it are run by hand.
+add_test(NAME oracle.serve_load COMMAND ${PLUMB_PYTHON} ${CMAKE_SOURCE_DIR}/bench/serve_load.py --seconds 15 --slow-heads 300
+                                        --slow-seconds 3 --body-mib 64 --requests 12 --bad-values 4 --memory-mib 64 --plumb $<TARGET_FILE:plumb>)
+set_tests_properties(oracle.serve_load PROPERTIES LABELS oracle TIMEOUT 300 PROCESSORS 2)
 # These run one program at a time and may share the machine.
 set_tests_properties(oracle.diff oracle.weights oracle.report oracle.check oracle.tutorial oracle.tap oracle.http oracle.record
                      oracle.eval_callback oracle.plumbbench oracle.probe oracle.diagnose PROPERTIES PROCESSORS 1)

@@ -99,6 +99,17 @@ class Web(unittest.TestCase):
         self.page.run("document.querySelector('[aria-label=\"Earlier version\"]').click()")
         self.assertEqual(self.answer(), first)
 
+    def test_the_prompt_is_shown_with_its_tokens_and_the_request_that_repeats_it(self):
+        self.say("It's a colour: name it.")
+        self.press("Prompt")
+        self.page.wait("document.getElementById('inspect').textContent.includes('curl')")
+        shown = self.page.run("[...document.querySelectorAll('#inspect pre')].map(p => p.textContent)")
+        self.assertIn("<|im_start|>user\nIt's a colour: name it.<|im_end|>", shown[0])
+        self.picture("prompt-1280")
+        command = shown[-1].replace('"stream": true', '"stream": false').replace('"stream_options": {\n  "include_usage": true\n },\n', "")
+        found = json.loads(subprocess.run(["bash", "-c", command + " -sS"], capture_output=True, text=True, check=True).stdout)
+        self.assertEqual(found["choices"][0]["message"]["content"].split(), self.answer().split())
+
     def test_escape_stops_an_answer_and_keeps_what_came(self):
         self.page.run("localStorage.setItem('plumb.settings', JSON.stringify({temperature: 0, max_tokens: 1500}))")
         self.reload()

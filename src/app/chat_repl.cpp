@@ -101,7 +101,7 @@ void ChatRepl::failed(const Error& e) {
   status_ = exit_code(e.code());
 }
 
-// Ctrl-C clears what was typed; twice in a row it leaves.
+// Ctrl-C clears what was typed; where nothing was, twice in a row, it leaves.
 bool ChatRepl::interrupted_at_prompt(bool nothing_typed) {
   interrupt_flag() = false;
   print_out("^C\n");
@@ -142,7 +142,8 @@ ChatRepl::Read ChatRepl::read(InputLines& input) {
   while (true) {
     switch (read_line(input.empty(), line)) {
       case LineEditor::Result::interrupted:
-        return interrupted_at_prompt(input.empty()) ? Read::end : Read::nothing;
+        return interrupted_at_prompt(input.empty() && !(editor_ && editor_->typed())) ? Read::end
+                                                                                      : Read::nothing;
       case LineEditor::Result::end:
         if (editor_) print_out("\n");
         if (!line.empty()) input.push(line);

@@ -29,6 +29,7 @@ constexpr std::pair<const char*, const char*> kShortNames[] = {
     {"-sys", "--system-prompt"}, {"-sysf", "--system-prompt-file"},
     {"-co", "--color"},          {"-jf", "--json-schema-file"},
     {"-np", "--parallel"},       {"-cram", "--cache-ram"},
+    {"-to", "--timeout"},
 };
 
 constexpr const char* kDefaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf";

@@ -85,7 +85,7 @@ struct LineEditor::State {
   int most;
   EditLine* el = nullptr;
   History* history = nullptr;
-  bool ended = false, multiline = false;
+  bool ended = false, multiline = false, typed = false;
 };
 
 LineEditor::State::State(Complete complete_, std::string file_, int most_)
@@ -243,6 +243,7 @@ int LineEditor::State::get(wchar_t* c) {
     const Utf8Step step = utf8_step(bytes, 0);
     if (step.state == Utf8Step::State::incomplete) continue;
     *c = wchar_t(step.code);
+    typed = true;
     return 1;
   }
 }
@@ -252,11 +253,13 @@ LineEditor::LineEditor(Complete complete, std::string history_file, int max_entr
 
 LineEditor::~LineEditor() = default;
 
+bool LineEditor::typed() const { return state_->typed; }
+
 LineEditor::Result LineEditor::read(const std::string& prompt, bool multiline, std::string& line) {
   State& s = *state_;
   s.prompt = prompt;
   s.ended = false;
-  s.multiline = multiline;
+  s.multiline = multiline, s.typed = false;
   std::fputs("\x1b[?2004h", stdout);  // pasted text arrives marked as such
   std::fflush(stdout);
   ::el_set(s.el, EL_PREP_TERM, 1);  // before the prompt: whoever sees it may type Ctrl-D

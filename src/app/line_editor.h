@@ -23,6 +23,9 @@ class LineEditor {
   /// or with `multiline` any.
   Result read(const std::string& prompt, bool multiline, std::string& line);
 
+  /// Whether a key has come since the last prompt.
+  bool typed() const;
+
   /// For the arrow keys, now and in later runs.
   void remember(const std::string& message);
 

@@ -2,14 +2,18 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <cstring>
 #include <filesystem>
-#include <thread>
+#include <future>
 
 #include "app/command.h"
 #include "app/flags.h"
 #include "app/progress.h"
+#include "app/sampler_flags.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "chat/session.h"
+#include "server/embeddings.h"
 #include "server/server.h"
 
 namespace plumb {
@@ -20,9 +24,11 @@ struct Options {
   server::ListenOptions listen;
   server::AccessOptions access;
   SchedulerOptions scheduler;
-  std::string alias, key_file, template_file;
+  SamplerFlags sampler;
+  std::string alias, key_file, chat_template, template_file, template_kwargs, pooling = "mean", log_file;
   int cache_mib = 1024, n_predict = -1;
-  bool insecure = false, hide_slots = false, metrics = false;
+  double timeout = 30;
+  bool insecure = false, slots = true, metrics = false, cache_prompt = true, verbose = false;
 };
 
 // One key a line; only its owner may read the file.
@@ -57,11 +63,47 @@ void require_cpu(const ModelFlags& m) {
 }
 
 std::unique_ptr<ChatPrompt> chat_prompt(const Model& model, const Options& o) {
-  if (!o.template_file.empty())
-    return std::make_unique<ChatPrompt>(model, read_file(o.template_file, kMaxTemplateBytes));
-  if (!model.file().text("tokenizer.chat_template")) return nullptr;
-  return std::make_unique<ChatPrompt>(model);
+  const std::string source = o.template_file.empty() ? template_named(o.chat_template)
+                                                     : read_file(o.template_file, kMaxTemplateBytes);
+  if (source.empty() && !model.file().text("tokenizer.chat_template")) return nullptr;
+  return std::make_unique<ChatPrompt>(model, source);
 }
+
+// A line for each request, to the file and, where it was asked for, to standard error.
+std::function<void(const std::string&)> logger(const Options& o) {
+  std::shared_ptr<std::FILE> file;
+  if (!o.log_file.empty()) {
+    file.reset(std::fopen(o.log_file.c_str(), "ae"), [](std::FILE* f) {
+      if (f) std::fclose(f);
+    });
+    if (!file) {
+      throw Error({.code = "file.open",
+                   .found = std::strerror(errno),
+                   .where = {.file = o.log_file, .key = "--log-file"}});
+    }
+  }
+  if (!file && !o.verbose) return {};
+  return [file, verbose = o.verbose](const std::string& line) {
+    if (file) fmt::print(file.get(), "{}\n", line), std::fflush(file.get());
+    if (verbose) fmt::print(stderr, "{}\n", line);
+  };
+}
+
+// The server's threads while the model is loaded here.
+class Running {
+ public:
+  explicit Running(server::Server& server)
+      : server_(server), ended_(std::async(std::launch::async, [&server] { server.run(); })) {}
+  ~Running() {
+    if (ended_.valid()) server_.stop();
+  }
+  bool ended() const { return ended_.wait_for(std::chrono::seconds(0)) == std::future_status::ready; }
+  void wait() { ended_.get(); }
+
+ private:
+  server::Server& server_;
+  std::future<void> ended_;
+};
 
 // What decides the bits of an answer besides model and request (docs/numerics.md).
 std::string fingerprint(const ModelFlags& m) {
@@ -78,33 +120,53 @@ void serve(Options& o) {
     if (key.empty()) throw Error({.code = "usage.key", .expected = "a key", .found = "an empty one"});
   }
   o.listen.host = o.access.host;
+  o.listen.body_seconds = o.listen.write_seconds = o.timeout;
+  o.listen.head_seconds = std::min(o.listen.head_seconds, o.timeout);
   o.scheduler.cache_bytes = int64_t(o.cache_mib) << 20;
+  const GenerateOptions defaults{.n_predict = o.n_predict, .sampler = o.sampler.sampler()};
+  const Json variables =
+      o.template_kwargs.empty() ? Json() : parse_json(o.template_kwargs, "--chat-template-kwargs");
+  server::Server http(o.access, o.listen, o.insecure, logger(o));
+  if (o.insecure && o.access.keys.empty() && !server::is_loopback(o.access.host))
+    fmt::print(stderr, "warning: anybody who reaches {} may use this server\n", o.access.host);
+  Running running(http);
+  const std::string id = o.alias.empty() ? std::filesystem::path(o.model.path()).stem().string() : o.alias;
+  fmt::print(stderr, "port {} is open while {} is loaded\n", http.port(), id);
   ProgressBar bar;
-  const Model model(o.model.path(), o.model.options(bar.callback()));
+  const Model model(o.model.path(),
+                    o.model.options([&, show = bar.callback()](const char* what, double share) {
+                      if (running.ended()) throw Error({.code = "run.cancelled", .found = "an interrupt"});
+                      show(what, share);
+                    }));
   model.weights(), model.tokenizer();
   bar.erase();
   const std::unique_ptr<ChatPrompt> chat = chat_prompt(model, o);
   Scheduler scheduler(model, o.model.runner(nullptr), o.scheduler);
-  const std::string id = o.alias.empty() ? std::filesystem::path(o.model.path()).stem().string() : o.alias;
   server::Formats formats(model.tokenizer());
-  const server::Service service{.model = model,
-                                .scheduler = scheduler,
-                                .chat = chat.get(),
-                                .formats = &formats,
-                                .model_id = id,
-                                .fingerprint = fingerprint(o.model),
-                                .defaults = {.n_predict = o.n_predict},
-                                .started = std::time(nullptr),
-                                .slots_shown = !o.hide_slots,
-                                .metrics_shown = o.metrics};
-  server::Server http(service, o.access, o.listen, o.insecure);
-  if (o.insecure && o.access.keys.empty() && !server::is_loopback(o.access.host))
-    fmt::print(stderr, "warning: anybody who reaches {} may use this server\n", o.access.host);
+  RunnerOptions alone = o.model.runner(nullptr);
+  alone.n_ctx = int(scheduler.n_ctx());
+  server::Embedder embedder(model, scheduler, alone, o.pooling == "last" ? Pooling::last : Pooling::mean,
+                            o.scheduler.queue);
+  http.open({.model = model,
+             .scheduler = scheduler,
+             .chat = chat.get(),
+             .formats = &formats,
+             .embedder = &embedder,
+             .model_id = id,
+             .fingerprint = fingerprint(o.model),
+             .defaults = defaults,
+             .random_seed = o.sampler.seed < 0,
+             .cache_prompt = o.cache_prompt,
+             .variables = variables,
+             .started = std::time(nullptr),
+             .slots_shown = o.slots,
+             .metrics_shown = o.metrics});
   if (!chat) fmt::print(stderr, "warning: the model has no chat template; see --chat-template-file\n");
   fmt::print(stderr, "{} slots of {} tokens; {} MiB of earlier texts are kept (--cache-ram)\n",
              o.scheduler.slots, scheduler.n_ctx(), o.cache_mib);
   fmt::print(stderr, "serving {} at http://{}:{}\n", id, o.access.host, http.port());
-  http.run();
+  running.wait();
+  scheduler.cancel_all();
 }
 
 }  // namespace
@@ -140,13 +202,29 @@ void add_serve(CLI::App& root) {
   flag(c, "--drain-timeout", o->listen.drain_seconds, "Seconds that running answers have after SIGTERM")
       ->check(CLI::Range(0, 3600))
       ->capture_default_str();
-  flag(c, "--chat-template-file", o->template_file, "Jinja template instead of the model's");
+  flag(c, "--chat-template", o->chat_template, "Template's text, or chatml, instead of the model's own");
+  flag(c, "--chat-template-file", o->template_file, "File with a template instead")
+      ->excludes("--chat-template");
+  flag(c, "--chat-template-kwargs", o->template_kwargs, "JSON object with more variables of the template");
   flag(c, "-n,--predict,--n-predict", o->n_predict,
        "Tokens of an answer where the request does not say; -1: no limit")
       ->check(CLI::Range(-1, 1 << 30))
       ->capture_default_str();
+  o->sampler.add(c);
+  flag(c, "--cache-prompt,!--no-cache-prompt", o->cache_prompt, "Begin where an earlier text agrees (on)");
+  flag(c, "--pooling", o->pooling, "How the tokens of a text become one embedding")
+      ->check(CLI::IsMember({"mean", "last"}))
+      ->capture_default_str();
+  flag(c, "--timeout", o->timeout, "Seconds for a body, and for a client that does not read (-to)")
+      ->check(CLI::Range(1, 86400))
+      ->capture_default_str();
+  flag(c, "--max-time", o->scheduler.max_seconds, "Seconds of an answer; 0: no limit")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
   flag(c, "--metrics", o->metrics, "Serve /metrics");
-  c->add_flag("--no-slots", o->hide_slots, "Do not serve /slots");
+  flag(c, "--slots,!--no-slots", o->slots, "Serve /slots (on)");
+  flag(c, "--log-file", o->log_file, "Append a line of JSON for each request; never keys or texts");
+  flag(c, "-v,--verbose", o->verbose, "The same lines to standard error");
   c->callback([o] { serve(*o); });
 }
 

@@ -13,14 +13,26 @@ Answer::Answer(const Tokenizer& tokenizer, const GenerateOptions& options, std::
       prompt_(ids_.size()),
       sampler_(options.sampler, choice),
       grammar_(options.grammar),
+      thought_(options.thought),
       detokenizer_(tokenizer, options.special),
       filter_(options.stops) {
   PLUMB_CHECK(!ids_.empty());
 }
 
+// What the sampler draws, but the end of a thought that has become too long.
+int Answer::choose(std::span<const float> logits) {
+  const auto allowed = grammar_ ? grammar_->allowed() : std::span<const uint64_t>();
+  int id = sampler_.choose(logits, ids_, ids_.size(), allowed);
+  if (!thought_) return id;
+  ThoughtLimit& t = *thought_;
+  if (t.inside && t.most == 0 && (allowed.empty() || is_allowed(allowed, t.close))) id = t.close;
+  t.most -= t.inside && id != t.close && t.most > 0;
+  t.inside = id != t.close && (t.inside || id == t.open);
+  return id;
+}
+
 Answer::Step Answer::push(std::span<const float> logits) {
-  Step step{.id = sampler_.choose(logits, ids_, ids_.size(),
-                                  grammar_ ? grammar_->allowed() : std::span<const uint64_t>())};
+  Step step{.id = choose(logits)};
   if (grammar_) PLUMB_CHECK(grammar_->accept(step.id));
   if (tokenizer_.is_end_of_generation(step.id) && !ignore_eos_) {
     step.stop = Stop::end_of_text;

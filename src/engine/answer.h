@@ -34,6 +34,8 @@ class Answer {
   const std::string& stop_string() const { return filter_.matched(); }
 
  private:
+  int choose(std::span<const float> logits);
+
   const Tokenizer& tokenizer_;
   int n_predict_;
   bool ignore_eos_;
@@ -41,6 +43,7 @@ class Answer {
   size_t prompt_;
   Sampler sampler_;
   std::optional<GrammarState> grammar_;
+  std::optional<ThoughtLimit> thought_;
   Detokenizer detokenizer_;
   StopFilter filter_;
 };

@@ -1,6 +1,7 @@
 #include "engine/chat_prompt.h"
 
 #include "base/error.h"
+#include "text/tool_prompt.h"
 
 namespace plumb {
 namespace {
@@ -73,6 +74,16 @@ Json template_message(const Json& message, const std::string& pointer) {
   return out;
 }
 
+// With an empty text where a message has null for its content.
+Json texts_for_null(const Json& messages) {
+  Json::Array out = *messages.array();
+  for (Json& m : out) {
+    const Json* content = m.find("content");
+    if (content && content->is_null()) m.replace("content", "");
+  }
+  return out;
+}
+
 }  // namespace
 
 Json template_messages(const Json& messages) {
@@ -93,9 +104,26 @@ ChatPrompt::ChatPrompt(const Model& model, std::string source)
       template_(ChatTemplate::parse(source_)) {}
 
 std::string ChatPrompt::text(const Conversation& c) const {
+  const Json messages = template_messages(c.messages);
+  if (needs_tools_in_words(source_)) return render(c, tools_in_words(messages, c.tools), Json());
+  try {
+    return render(c, messages, c.tools);
+  } catch (const Error& e) {
+    // Templates made for calls of tools alone take the absence of tools, or of a text beside a call, for a
+    // list and a text.
+    if (e.code() != "template.type") throw;
+    try {
+      return render(c, texts_for_null(messages), c.tools.is_null() ? Json(Json::Array{}) : c.tools);
+    } catch (const Error&) {
+    }
+    throw;
+  }
+}
+
+std::string ChatPrompt::render(const Conversation& c, const Json& messages, const Json& tools) const {
   const Tokenizer& tokenizer = model_.tokenizer();
-  return template_.render({.messages = template_messages(c.messages),
-                           .tools = c.tools,
+  return template_.render({.messages = messages,
+                           .tools = tools,
                            .variables = c.variables,
                            .bos_token = token_text(tokenizer, tokenizer.bos()),
                            .eos_token = token_text(tokenizer, tokenizer.eos()),

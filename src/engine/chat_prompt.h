@@ -39,6 +39,8 @@ class ChatPrompt {
   std::vector<int> encode(const std::string& text) const;
 
  private:
+  std::string render(const Conversation& conversation, const Json& messages, const Json& tools) const;
+
   const Model& model_;
   std::string source_;
   ChatTemplate template_;

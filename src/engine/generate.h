@@ -16,6 +16,13 @@ enum class Stop { end_of_text, limit, stop_string, context_full, cancelled };
 
 const char* name(Stop stop);
 
+/// Thoughts between two marks, each one token, that are ended after so many tokens.
+struct ThoughtLimit {
+  int most = 0;
+  int open = -1, close = -1;
+  bool inside = false;  // the prompt ends inside one
+};
+
 struct GenerateOptions {
   int n_predict = -1;                   // -1: until something else stops
   std::vector<std::string> stops = {};  // text that ends the answer and is not part of it
@@ -23,6 +30,7 @@ struct GenerateOptions {
   bool special = false;  // show control tokens
   SamplerOptions sampler = {};
   std::optional<GrammarState> grammar = {};  // what the text must follow; its end is the text's
+  std::optional<ThoughtLimit> thought = {};
 };
 
 struct Generated {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -25,6 +26,27 @@ void keep_best(std::vector<Candidate>& c, size_t k) {
   k = std::min(k, c.size());
   std::partial_sort(c.begin(), c.begin() + int64_t(k), c.end(), before);
   c.resize(k);
+}
+
+// The k best of the allowed logits, sorted: one pass, as few are better than the k-th best so far.
+std::vector<Candidate> best_of(std::span<const float> logits, std::span<const uint64_t> allowed, size_t k) {
+  std::vector<Candidate> heap;  // the worst on top
+  heap.reserve(k + 1);
+  float least = -std::numeric_limits<float>::infinity();
+  for (size_t i = 0; i < logits.size(); ++i) {
+    // Ids ascend, so among equals those found first stay.
+    if (heap.size() == k && logits[i] <= least) continue;
+    if (!allowed.empty() && !is_allowed(allowed, int(i))) continue;
+    heap.push_back({int(i), double(logits[i])});
+    std::push_heap(heap.begin(), heap.end(), before);
+    if (heap.size() > k) {
+      std::pop_heap(heap.begin(), heap.end(), before);
+      heap.pop_back();
+    }
+    least = float(heap.front().logit);
+  }
+  std::sort_heap(heap.begin(), heap.end(), before);
+  return heap;
 }
 
 // e^(logit - largest) for sorted candidates, unnormalised.
@@ -106,12 +128,25 @@ int argmax(std::span<const float> logits) {
 
 Sampler::Sampler(const SamplerOptions& options, uint64_t sequence) : options_(options), sequence_(sequence) {}
 
+bool Sampler::penalises() const {
+  return options_.repeat_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0;
+}
+
+// How many candidates the chain's first filter keeps, where these are the largest logits; 0: not known yet.
+size_t Sampler::first_cut() const {
+  if (penalises() || !options_.logit_bias.empty()) return 0;
+  if (options_.temperature <= 0) return 1;
+  for (const std::string& filter : options_.chain) {
+    if (filter == "top_k" && options_.top_k > 0) return size_t(options_.top_k);
+    if (filter != "penalties" && filter != "top_k") break;
+  }
+  return 0;
+}
+
 // Keskar et al. 2019, arXiv:1909.05858, section 4.1, once per distinct id; presence and frequency as OpenAI
 // defines them.
 void Sampler::penalise(std::vector<Candidate>& c, std::span<const int> history) const {
-  const bool repeat = options_.repeat_penalty != 1,
-             count = options_.presence_penalty != 0 || options_.frequency_penalty != 0;
-  if (!repeat && !count) return;
+  if (!penalises()) return;
   const size_t last =
       options_.repeat_last_n < 0 ? history.size() : std::min(history.size(), size_t(options_.repeat_last_n));
   std::unordered_map<int, int> seen;
@@ -140,15 +175,18 @@ void Sampler::apply(std::string_view filter, std::vector<Candidate>& c, std::spa
 int Sampler::choose(std::span<const float> logits, std::span<const int> history, uint64_t position,
                     std::span<const uint64_t> allowed) const {
   if (greedy(options_) && allowed.empty()) return argmax(logits);
-  std::vector<Candidate> c(logits.size());
-  for (size_t i = 0; i < c.size(); ++i) c[i] = {int(i), double(logits[i])};
-  for (const auto& [id, bias] : options_.logit_bias) {
-    if (id >= 0 && size_t(id) < c.size()) c[size_t(id)].logit += bias;
+  std::vector<Candidate> c;
+  if (const size_t few = first_cut(); few > 0 && few < logits.size()) {
+    c = best_of(logits, allowed, few);
+  } else {
+    c.resize(logits.size());
+    for (size_t i = 0; i < c.size(); ++i) c[i] = {int(i), double(logits[i])};
+    for (const auto& [id, bias] : options_.logit_bias) {
+      if (id >= 0 && size_t(id) < c.size()) c[size_t(id)].logit += bias;
+    }
+    if (!allowed.empty()) std::erase_if(c, [&](const Candidate& x) { return !is_allowed(allowed, x.id); });
   }
-  if (!allowed.empty()) {
-    std::erase_if(c, [&](const Candidate& x) { return !is_allowed(allowed, x.id); });
-    PLUMB_CHECK(!c.empty());  // GrammarState::allowed throws first
-  }
+  PLUMB_CHECK(!c.empty());  // GrammarState::allowed throws first
   if (options_.temperature <= 0) {
     penalise(c, history);
     return std::min_element(c.begin(), c.end(), before)->id;

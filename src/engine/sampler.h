@@ -48,6 +48,8 @@ class Sampler {
              std::span<const uint64_t> allowed = {}) const;
 
  private:
+  bool penalises() const;
+  size_t first_cut() const;
   void penalise(std::vector<Candidate>& c, std::span<const int> history) const;
   void apply(std::string_view filter, std::vector<Candidate>& c, std::span<const int> history) const;
 

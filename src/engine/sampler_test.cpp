@@ -222,5 +222,24 @@ TEST(Sampler, WhatIsNotAllowedIsLeftOutBeforeTheChainAndAllowingAllChangesNothin
   }
 }
 
+TEST(Sampler, TheShortWayToTheLargestLogitsChoosesWhatTheLongOneDoes) {
+  std::mt19937_64 r(5);
+  for (int round = 0; round < 200; ++round) {
+    const std::vector<float> logits = random_logits(r, 300, round % 2);
+    std::vector<uint64_t> allowed(5);
+    for (uint64_t& bits : allowed) bits = r();
+    allowed[4] &= (uint64_t(1) << (300 - 256)) - 1, allowed[0] |= 1;
+    SamplerOptions shorter;
+    shorter.temperature = round % 3 ? 0.9 : 0, shorter.top_k = 1 + int(r() % 60);
+    SamplerOptions longer = shorter;
+    longer.logit_bias = {{0, 0.0}};  // nothing, but it takes the long way
+    const uint64_t position = r();
+    for (const std::span<const uint64_t> mask :
+         {std::span<const uint64_t>(), std::span<const uint64_t>(allowed)})
+      EXPECT_EQ(Sampler(shorter, 1).choose(logits, {}, position, mask),
+                Sampler(longer, 1).choose(logits, {}, position, mask));
+  }
+}
+
 }  // namespace
 }  // namespace plumb

@@ -94,6 +94,11 @@ bool Scheduler::idle() const {
   return state_->open == 0;
 }
 
+bool Scheduler::ending() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->cancelling;
+}
+
 SchedulerCounts Scheduler::counts() const {
   const std::lock_guard lock(state_->mutex);
   SchedulerCounts c = state_->published;
@@ -218,6 +223,7 @@ void Scheduler::begin(Slot& slot) {
   slot.ended = false, slot.next = -1;
   slot.times = {.prompt_tokens = int64_t(r.prompt.size()),
                 .queue_seconds = seconds_between(slot.job->queued, slot.started)};
+  s.counting.queue_wait.add(slot.times.queue_seconds);
   // The last token's logits are needed, and those before every token that is to be scored.
   int64_t most = int64_t(r.prompt.size()) - 1;
   if (r.score_from >= 0) most = std::min(most, std::max<int64_t>(0, r.score_from - 1));

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "engine/answer.h"
+#include "engine/histogram.h"
 #include "engine/prefix_cache.h"
 #include "engine/scores.h"
 #include "engine/sequences.h"
@@ -60,6 +61,7 @@ struct SchedulerOptions {
   int queue = 64;                          // requests that may wait
   int64_t cache_bytes = int64_t(1) << 30;  // of texts kept for later prompts
   int busy_prompt_tokens = 64;             // of prompts per pass while answers wait for their next token
+  double max_seconds = 0;                  // of an answer, from its slot on; 0: no limit
 };
 
 struct SchedulerCounts {
@@ -68,6 +70,7 @@ struct SchedulerCounts {
   double prompt_seconds = 0, answer_seconds = 0;
   int processing = 0, waiting = 0;
   int64_t kept_bytes = 0, kept_texts = 0, evictions = 0, slot_bytes = 0;
+  Histogram queue_wait, first_token, gap;  // between two tokens
 };
 
 struct SlotState {
@@ -105,6 +108,7 @@ class Scheduler {
   /// Ends whatever still runs or waits.
   void cancel_all();
   bool idle() const;
+  bool ending() const;  // cancel_all() has been called
 
   SchedulerCounts counts() const;
   std::vector<SlotState> slots() const;

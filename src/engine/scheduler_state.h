@@ -35,7 +35,7 @@ struct Scheduler::Slot {
   bool ended = false;  // its end has been heard; `keep`: what it read may serve others
   bool keep = false;
   AnswerTimes times;
-  SchedulerClock::time_point started, first;
+  SchedulerClock::time_point started, first, last;  // its first and last token
 };
 
 struct Scheduler::State {

@@ -112,13 +112,20 @@ void Scheduler::tell(Slot& slot, Answer::Step step, std::span<const float> logit
   State& s = *state_;
   const AnswerRequest& r = slot.job->request;
   AnswerEvent event{.text = std::move(step.text)};
+  const auto now = Clock::now();
   if (slot.next < 0) {
-    slot.first = Clock::now(), event.first = true;
-    slot.times.prompt_seconds = seconds_between(slot.started, slot.first);
+    slot.first = now, event.first = true;
+    slot.times.prompt_seconds = seconds_between(slot.started, now);
     slot.job->group->read = true;
+    s.counting.first_token.add(seconds_between(slot.job->queued, now));
+  } else {
+    s.counting.gap.add(seconds_between(slot.last, now));
   }
+  slot.last = now;
   slot.next = step.id;
   if (!step.stop && s.sequences.length(slot.id) == s.sequences.n_ctx()) step.stop = Stop::context_full;
+  if (!step.stop && s.options.max_seconds > 0 && seconds_between(slot.started, now) > s.options.max_seconds)
+    step.stop = Stop::limit;
   if (step.id >= 0 && step.stop != Stop::end_of_text) {
     event.tokens.push_back(r.top >= 0 ? score_token(s.model.pool(), logits, step.id, r.top)
                                       : ScoredToken{.id = step.id});

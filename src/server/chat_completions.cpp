@@ -1,4 +1,7 @@
 // POST /v1/chat/completions.
+#include <algorithm>
+
+#include "base/error.h"
 #include "server/openai.h"
 
 namespace plumb::server {
@@ -147,17 +150,35 @@ class ChatStyle : public Style {
   const std::time_t created_ = std::time(nullptr);
 };
 
+// reasoning_effort becomes a variable of the template; reasoning_format none leaves thoughts in the text.
+void read_reasoning(Fields& fields, Conversation& conversation, ReplyFields& reply) {
+  if (const auto effort = fields.text("reasoning_effort")) {
+    constexpr std::string_view efforts[] = {"none", "minimal", "low", "medium", "high", "xhigh"};
+    if (std::find(std::begin(efforts), std::end(efforts), *effort) == std::end(efforts))
+      fields.refuse("reasoning_effort", "none, minimal, low, medium, high or xhigh", printable(*effort));
+    const auto set = [&](const char* name, Json value) {
+      if (!conversation.variables.find(name)) conversation.variables.set(name, std::move(value));
+    };
+    set("reasoning_effort", *effort), set("enable_thinking", *effort != "none");
+  }
+  if (const auto format = fields.text("reasoning_format")) {
+    if (*format != "none" && *format != "auto" && *format != "deepseek")
+      fields.refuse("reasoning_format", "none, auto or deepseek", printable(*format));
+    reply.reasoning = *format != "none";
+  }
+}
+
 }  // namespace
 
-Conversation read_conversation(Fields& fields) {
-  Conversation c{.now = std::time(nullptr)};
+Conversation read_conversation(Fields& fields, const Service& service) {
+  Conversation c{.variables = service.variables, .now = std::time(nullptr)};
   c.messages = fields.need("messages");
   if (!c.messages.array()) fields.refuse("messages", "an array");
   if (c.messages.array()->empty() || int64_t(c.messages.array()->size()) > kMaxMessages)
     fields.refuse("messages", "1 to 4096 messages", std::to_string(c.messages.array()->size()));
   if (const Json* kwargs = fields.find("chat_template_kwargs")) {
     if (!kwargs->object()) fields.refuse("chat_template_kwargs", "an object");
-    c.variables = *kwargs;
+    for (const auto& [name, value] : *kwargs->object()) c.variables.replace(name, value);
   }
   return c;
 }
@@ -174,16 +195,17 @@ void handle_chat_completions(Call& call) {
   if (top > 0 && !asked.logprobs) fields.refuse("top_logprobs", "logprobs: true beside it", "none");
   request.top = asked.logprobs ? top : -1;
   accept_idle_fields(fields);
-  const bool constrained = read_output_format(fields, *call.service.formats, request.generate);
-  ToolFields tools = read_tool_fields(fields);
-  Conversation conversation = read_conversation(fields);
+  ReplyFields reply;
+  reply.constrained = read_output_format(fields, *call.service.formats, request.generate);
+  reply.tools = read_tool_fields(fields);
+  Conversation conversation = read_conversation(fields, call.service);
+  read_reasoning(fields, conversation, reply);
   fields.finish();
   const ChatPrompt& chat = need_chat(call.service);
-  conversation.tools = tools.tools;
+  conversation.tools = reply.tools.tools;
   const std::string prompt = chat.text(conversation);
   request.prompt = chat.encode(prompt);
-  asked.reply =
-      prepare_reply(chat, prompt, std::move(tools), constrained, *call.service.formats, request.generate);
+  asked.reply = prepare_reply(chat, prompt, std::move(reply), *call.service.formats, request.generate);
   std::vector<AnswerRequest> requests;
   repeat(requests, request, n);
   answer_with(call, std::move(requests), std::make_unique<ChatStyle>(call.service, asked, size_t(n)),

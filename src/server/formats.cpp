@@ -82,19 +82,30 @@ ToolFields read_tool_fields(Fields& fields) {
   return out;
 }
 
-ReplyParser::Options prepare_reply(const ChatPrompt& chat, const std::string& prompt, ToolFields tools,
-                                   bool constrained, Formats& formats, GenerateOptions& options) {
+ReplyParser::Options prepare_reply(const ChatPrompt& chat, const std::string& prompt, ReplyFields asked,
+                                   Formats& formats, GenerateOptions& options) {
   ReplyParser::Options reply{.id_seed = std::random_device()()};
   const bool thinks = writes_reasoning(chat.source());
   const size_t end = prompt.find_last_not_of(" \n");
-  reply.reasoning = thinks;
-  reply.in_thought = thinks && end != std::string::npos && prompt.substr(0, end + 1).ends_with("<think>");
-  if (!tools.grammar.tools.empty()) {
-    if (constrained) refuse_field("/tools", "no tools beside a format", "both");
+  const bool in_thought =
+      thinks && end != std::string::npos && prompt.substr(0, end + 1).ends_with("<think>");
+  reply.reasoning = thinks && asked.reasoning, reply.in_thought = in_thought && asked.reasoning;
+  ToolGrammar& grammar = asked.tools.grammar;
+  if (!grammar.tools.empty()) {
+    if (asked.constrained) refuse_field("/tools", "no tools beside a format", "both");
     if (options.ignore_eos) refuse_field("/ignore_eos", "false with tools", "true");
-    reply.style = tools.grammar.style = tool_style(chat.source());
-    tools.grammar.reasoning = reply.reasoning, tools.grammar.in_thought = reply.in_thought;
-    options.grammar = formats.state(tool_grammar(tools.grammar, &formats.tokenizer()));
+    reply.style = grammar.style = tool_style(chat.source());
+    grammar.reasoning = thinks, grammar.in_thought = in_thought;
+    options.grammar = formats.state(tool_grammar(grammar, &formats.tokenizer()));
+  }
+  if (thinks && asked.thought_tokens >= 0) {
+    const auto id_of = [&](const char* mark) {
+      const auto ids = formats.tokenizer().encode(mark, {.add_special = false, .parse_special = true});
+      return ids.size() == 1 ? ids[0] : -1;
+    };
+    options.thought = {asked.thought_tokens, id_of("<think>"), id_of("</think>"), in_thought};
+    if (options.thought->close < 0)
+      refuse_unsupported("/thinking/budget_tokens", "a limit of thoughts whose end is no token of the model");
   }
   options.special = options.special || reply.style != ToolStyle::none || thinks;
   return reply;

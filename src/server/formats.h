@@ -50,9 +50,16 @@ struct ToolFields {
 /// Reads tools, tool_choice and parallel_tool_calls as OpenAI spells them.
 ToolFields read_tool_fields(Fields& fields);
 
-/// How a reply to this prompt is to be taken apart; sets the grammar of the tools, and shows control tokens
-/// where the parser needs them. `constrained`: by a format of its own.
-ReplyParser::Options prepare_reply(const ChatPrompt& chat, const std::string& prompt, ToolFields tools,
-                                   bool constrained, Formats& formats, GenerateOptions& options);
+struct ReplyFields {
+  ToolFields tools = {};
+  bool constrained = false;  // by a format of its own
+  bool reasoning = true;     // thoughts are told apart, where the model has any
+  int thought_tokens = -1;   // of thoughts, at most; -1: no limit
+};
+
+/// How a reply to this prompt is to be taken apart; sets the grammar of the tools and the limit of thoughts,
+/// and shows control tokens where the parser needs them.
+ReplyParser::Options prepare_reply(const ChatPrompt& chat, const std::string& prompt, ReplyFields asked,
+                                   Formats& formats, GenerateOptions& options);
 
 }  // namespace plumb::server

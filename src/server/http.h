@@ -17,7 +17,7 @@ struct Header {
 };
 
 struct HttpRequest {
-  std::string method, path, query;
+  std::string method = {}, path = {}, query = {};
   int minor_version = 1;  // of HTTP/1
   std::vector<Header> headers = {};
   std::string body = {};

@@ -7,6 +7,21 @@
 
 namespace plumb::server {
 
+namespace {
+
+std::string histogram_text(const char* name, const Histogram& h) {
+  std::string out = fmt::format("# TYPE plumb:{} histogram\n", name);
+  int64_t below = 0;
+  for (size_t i = 0; i < h.kBounds.size(); ++i) {
+    below += h.counts[i];
+    out += fmt::format("plumb:{}_bucket{{le=\"{}\"}} {}\n", name, h.kBounds[i], below);
+  }
+  out += fmt::format("plumb:{}_bucket{{le=\"+Inf\"}} {}\n", name, h.count);
+  return out + fmt::format("plumb:{0}_sum {1}\nplumb:{0}_count {2}\n", name, h.sum, h.count);
+}
+
+}  // namespace
+
 void handle_health(Call& call) { call.reply->send({200, "{\"status\":\"ok\"}"}); }
 
 void handle_models(Call& call) {
@@ -71,38 +86,38 @@ void handle_metrics(Call& call) {
   add("gauge", "requests_deferred", c.waiting);
   add("counter", "finished_total", double(c.finished));
   add("counter", "cancelled_total", double(c.cancelled));
-  add("counter", "rejected_total", double(c.rejected));
+  out += fmt::format("# TYPE plumb:rejected_total counter\nplumb:rejected_total{{reason=\"queue\"}} {}\n",
+                     c.rejected);
   add("counter", "nonfinite_total", double(c.nonfinite));
   add("counter", "cache_evictions_total", double(c.evictions));
-  add("gauge", "cache_bytes", double(c.kept_bytes));
-  add("gauge", "slot_bytes", double(c.slot_bytes));
+  out += fmt::format(
+      "# TYPE plumb:memory_bytes gauge\nplumb:memory_bytes{{kind=\"cache\"}} "
+      "{}\nplumb:memory_bytes{{kind=\"slots\"}} "
+      "{}\n",
+      c.kept_bytes, c.slot_bytes);
+  out += histogram_text("queue_wait_seconds", c.queue_wait);
+  out += histogram_text("first_token_seconds", c.first_token);
+  out += histogram_text("token_gap_seconds", c.gap);
+  if (call.traffic) out += call.traffic->metrics();
   call.reply->send({200, out, "text/plain; version=0.0.4; charset=utf-8"});
 }
 
-// Models that we run write text: their hidden states are no trained embedding of it.
-void handle_embeddings(Call&) {
-  throw Error({.code = "server.not_supported",
-               .expected = "a model made for embeddings",
-               .found = "one that writes text",
-               .remedy = "none of the supported architectures is one yet"});
-}
-
-void handle_page(Call& call) {
-  std::string name = call.request.path.substr(1);
-  if (name.empty()) name = "page.html";
+HttpResponse page_file(const std::string& path) {
+  const std::string name = path == "/" ? "index.html" : path.substr(1);
   for (const EmbeddedFile& file : web_files()) {
-    if (file.name != name && !(call.request.path == "/" && file.name == "index.html")) continue;
-    const char* type = file.name.ends_with(".html")  ? "text/html; charset=utf-8"
-                       : file.name.ends_with(".css") ? "text/css; charset=utf-8"
-                                                     : "text/javascript; charset=utf-8";
-    return call.reply->send(
-        {200,
-         std::string(file.text),
-         type,
-         {{"Content-Security-Policy",
-           "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
-           "form-action 'none'"},
-          {"Referrer-Policy", "no-referrer"}}});
+    if (file.name != name) continue;
+    const char* type = name.ends_with(".html")   ? "text/html; charset=utf-8"
+                       : name.ends_with(".css")  ? "text/css; charset=utf-8"
+                       : name.ends_with(".json") ? "application/json; charset=utf-8"
+                                                 : "text/javascript; charset=utf-8";
+    return HttpResponse{
+        200,
+        std::string(file.text),
+        type,
+        {{"Content-Security-Policy",
+          "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
+          "form-action 'none'"},
+         {"Referrer-Policy", "no-referrer"}}};
   }
   throw Error({.code = "request.path", .expected = "a file of the page", .found = "none of that name"});
 }

@@ -12,6 +12,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "server/deadline.h"
 
 namespace plumb::server {
 namespace {
@@ -21,10 +22,6 @@ namespace beast = boost::beast;
 using Tcp = net::ip::tcp;
 using boost::system::error_code;
 constexpr auto kTuple = net::as_tuple(net::use_awaitable);
-
-std::chrono::steady_clock::duration duration(double seconds) {
-  return std::chrono::milliseconds(int64_t(seconds * 1000));
-}
 
 // The way from a handler, on any thread, to the connection's coroutine: everything is posted to its thread.
 class Exchange : public Reply, public std::enable_shared_from_this<Exchange> {
@@ -101,10 +98,11 @@ class Exchange : public Reply, public std::enable_shared_from_this<Exchange> {
 // A handler that forgets its request must not leave the client waiting.
 class Careful : public Reply {
  public:
-  Careful(std::shared_ptr<Exchange> to, std::string sorry) : to_(std::move(to)), sorry_(std::move(sorry)) {}
+  Careful(std::shared_ptr<Exchange> to, std::function<HttpResponse()> sorry)
+      : to_(std::move(to)), sorry_(std::move(sorry)) {}
   ~Careful() override {
     if (answered_) return;
-    to_->send({500, sorry_});
+    to_->send(sorry_());
   }
   void send(HttpResponse r) override { answered_ = true, to_->send(std::move(r)); }
   void begin(int status, std::string type, std::vector<Header> headers) override {
@@ -116,7 +114,7 @@ class Careful : public Reply {
 
  private:
   std::shared_ptr<Exchange> to_;
-  std::string sorry_;
+  std::function<HttpResponse()> sorry_;
   std::atomic<bool> answered_ = false;
 };
 
@@ -241,9 +239,10 @@ net::awaitable<std::pair<error_code, size_t>> Listener::State::read_head(beast::
     if (error) co_return std::pair(error, size_t(0));
     buffer.commit(n);
   }
-  stream.expires_after(duration(options.head_seconds));
+  stream.expires_never();
+  const Deadline deadline(stream, options.head_seconds);
   const auto [error, n] = co_await net::async_read_until(stream, buffer, "\r\n\r\n", kTuple);
-  co_return std::pair(error, n);
+  co_return std::pair(deadline.passed() ? make_error_code(beast::error::timeout) : error, n);
 }
 
 net::awaitable<bool> Listener::State::one_request(beast::tcp_stream& stream, beast::flat_buffer& buffer,
@@ -275,8 +274,8 @@ net::awaitable<bool> Listener::State::one_request(beast::tcp_stream& stream, bea
                                  request.minor_version, request.method == "HEAD");
   ++exchanges;
   net::post(workers, [this, r = std::move(request), exchange]() mutable {
-    handlers.handle(std::move(r),
-                    std::make_shared<Careful>(exchange, handlers.refusal(500, "no answer was made")));
+    handlers.handle(std::move(r), std::make_shared<Careful>(
+                                      exchange, [this] { return refusal(500, "no answer was made"); }));
   });
   net::co_spawn(io, watch(stream, exchange), net::detached);
   const bool more = co_await answer(stream, exchange);
@@ -290,13 +289,15 @@ net::awaitable<bool> Listener::State::read_body(beast::tcp_stream& stream, beast
     buffer.consume(head);
     co_return true;
   }
-  stream.expires_after(duration(options.body_seconds));
+  stream.expires_never();
+  const Deadline deadline(stream, options.body_seconds);
   if (request.expects_continue)
     co_await net::async_write(stream, net::buffer(std::string_view("HTTP/1.1 100 Continue\r\n\r\n")), kTuple);
   beast::http::request_parser<beast::http::string_body> parser;
   parser.body_limit(uint64_t{kMaxBodyBytes});
   parser.header_limit(uint32_t{kMaxHeadBytes});
-  const auto [error, n] = co_await beast::http::async_read(stream, buffer, parser, kTuple);
+  auto [error, n] = co_await beast::http::async_read(stream, buffer, parser, kTuple);
+  if (deadline.passed()) error = beast::error::timeout;
   if (!error) {
     request.body = std::move(parser.get().body());
     co_return true;

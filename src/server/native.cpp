@@ -157,7 +157,7 @@ void handle_detokenize(Call& call) {
 
 void handle_apply_template(Call& call) {
   Fields fields(call.body);
-  Conversation conversation = read_conversation(fields);
+  Conversation conversation = read_conversation(fields, call.service);
   conversation.add_generation_prompt = fields.boolean("add_generation_prompt", true);
   if (const Json* tools = fields.find("tools")) conversation.tools = *tools;
   fields.finish();

@@ -15,7 +15,8 @@ void handle_models(Call& call);
 void handle_props(Call& call);
 void handle_slots(Call& call);
 void handle_metrics(Call& call);
-void handle_embeddings(Call& call);
-void handle_page(Call& call);
+
+/// A file of the page; "/" is index.html. Throws Error "request.path".
+HttpResponse page_file(const std::string& path);
 
 }  // namespace plumb::server

@@ -33,7 +33,7 @@ struct ScoreText {
 };
 
 /// messages and chat_template_kwargs.
-Conversation read_conversation(Fields& fields);
+Conversation read_conversation(Fields& fields, const Service& service);
 
 /// An object with id, object, created, model, system_fingerprint.
 Json envelope(const Service& service, const std::string& id, const char* object, std::time_t created);

@@ -160,7 +160,8 @@ void handle_responses(Call& call) {
     if (fields.find(name))
       refuse_unsupported(fields.at(name), std::string(name) + ", which is not supported");
   }
-  const Conversation conversation{.messages = read_input(fields), .now = std::time(nullptr)};
+  const Conversation conversation{
+      .messages = read_input(fields), .variables = call.service.variables, .now = std::time(nullptr)};
   fields.finish();
   request.prompt = need_chat(call.service).tokens(conversation);
   answer_with(call, {std::move(request)}, std::make_unique<ResponseStyle>(call.service), stream);

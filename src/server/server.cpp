@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "server/embeddings.h"
 #include "server/messages.h"
 #include "server/native.h"
 #include "server/openai.h"
@@ -49,7 +50,7 @@ bool is_page(const std::string& path) {
                      [&](const EmbeddedFile& f) { return "/" + std::string(f.name) == path; });
 }
 
-constexpr Route kPage = {"GET", "/", handle_page, true};
+constexpr Route kPage = {"GET", "/", nullptr, true};  // answered without a Call, also while the model loads
 
 // The route of a path, whatever its method; or null.
 const Route* find_route(const HttpRequest& r) {
@@ -84,16 +85,28 @@ class WithHeaders : public Reply {
 }  // namespace
 
 struct Server::State {
+  State(AccessOptions a, std::function<void(const std::string&)> log)
+      : access(std::move(a)), traffic(std::move(log)) {}
+
   std::optional<HttpResponse> screen(const HttpRequest& r);
+  std::optional<HttpResponse> refusal(const HttpRequest& r, const Route* route);
   void handle(HttpRequest request, std::shared_ptr<Reply> reply);
 
-  Service service;
+  std::optional<Service> service;
+  std::atomic<bool> loaded = false;  // there is a service
   Access access;
+  Traffic traffic;
   std::unique_ptr<Listener> listener;
 };
 
 std::optional<HttpResponse> Server::State::screen(const HttpRequest& r) {
   const Route* route = find_route(r);
+  std::optional<HttpResponse> refused = refusal(r, route);
+  if (refused) traffic.ended(route ? route->path : "other", r, refused->status, 0);
+  return refused;
+}
+
+std::optional<HttpResponse> Server::State::refusal(const HttpRequest& r, const Route* route) {
   const ApiStyle style = route ? route->style : ApiStyle::openai;
   const auto refusal = [&](int status, const std::string& message) {
     return error_response(make_failure(status, message), style);
@@ -111,6 +124,12 @@ std::optional<HttpResponse> Server::State::screen(const HttpRequest& r) {
     response.headers.push_back({"Allow", route->method});
     return response;
   }
+  if (!loaded && route != &kPage) {
+    HttpResponse response = route->handle == handle_health ? HttpResponse{503, "{\"status\":\"loading\"}"}
+                                                           : refusal(503, "the model is being loaded");
+    response.headers.push_back({"Retry-After", "1"});
+    return response;
+  }
   if (r.method == "POST") {
     const std::string* type = r.header("content-type");
     const std::string base = type ? type->substr(0, type->find(';')) : "";
@@ -124,7 +143,10 @@ void Server::State::handle(HttpRequest request, std::shared_ptr<Reply> reply) {
   const Route* route = find_route(request);
   if (const std::vector<Header> cors = access.cors(request); !cors.empty())
     reply = std::make_shared<WithHeaders>(std::move(reply), cors);
-  Call call{.service = service, .request = std::move(request), .reply = std::move(reply)};
+  reply = traffic.watch(route->path, request, std::move(reply));
+  if (route == &kPage) return reply->send(page_file(request.path));
+  Call call{
+      .service = *service, .request = std::move(request), .reply = std::move(reply), .traffic = &traffic};
   try {
     call.scope = access.scope(call.request);
     if (call.request.method == "POST") {
@@ -138,7 +160,8 @@ void Server::State::handle(HttpRequest request, std::shared_ptr<Reply> reply) {
   }
 }
 
-Server::Server(Service service, AccessOptions access, ListenOptions listen, bool insecure) {
+Server::Server(AccessOptions access, ListenOptions listen, bool insecure,
+               std::function<void(const std::string&)> log) {
   if (!is_loopback(access.host) && access.keys.empty() && !insecure) {
     throw Error({.code = "usage.open",
                  .expected = "--api-key or --api-key-file with a --host that others can reach",
@@ -146,7 +169,7 @@ Server::Server(Service service, AccessOptions access, ListenOptions listen, bool
                  .where = {.key = "--host"},
                  .remedy = "or say --insecure-no-auth"});
   }
-  state_.reset(new State{std::move(service), Access(std::move(access)), nullptr});
+  state_ = std::make_unique<State>(std::move(access), std::move(log));
   State& s = *state_;
   s.listener = std::make_unique<Listener>(
       std::move(listen),
@@ -154,16 +177,35 @@ Server::Server(Service service, AccessOptions access, ListenOptions listen, bool
           .screen = [&s](const HttpRequest& r) { return s.screen(r); },
           .handle = [&s](HttpRequest r, std::shared_ptr<Reply> to) { s.handle(std::move(r), std::move(to)); },
           .refusal =
-              [](int status, const std::string& message) {
+              [&s](int status, const std::string& message) {
+                s.traffic.refused(status);
                 return dump(error_json(make_failure(status, message), ApiStyle::openai));
               },
-          .drain = [&s] { s.service.scheduler.drain(); },
-          .cut_off = [&s] { s.service.scheduler.cancel_all(); }});
+          .drain =
+              [&s] {
+                if (s.loaded) s.service->scheduler.drain();
+              },
+          .cut_off =
+              [&s] {
+                if (s.loaded) s.service->scheduler.cancel_all();
+              }});
 }
 
 Server::~Server() = default;
 
+void Server::open(Service service) {
+  state_->service.emplace(std::move(service));
+  state_->loaded = true;
+}
+
+std::vector<std::pair<std::string, std::string>> Server::routes() {
+  std::vector<std::pair<std::string, std::string>> out;
+  for (const Route& r : kRoutes) out.emplace_back(r.method, r.path);
+  return out;
+}
+
 int Server::port() const { return state_->listener->port(); }
 void Server::run() { state_->listener->run(); }
+void Server::stop() { state_->listener->stop(); }
 
 }  // namespace plumb::server

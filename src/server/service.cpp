@@ -67,7 +67,7 @@ void read_biases(Fields& fields, const Service& service, SamplerOptions& sampler
     fields.refuse("logit_bias", fmt::format("at most {} ids", kMaxBiases));
 }
 
-void read_settings(Fields& fields, GenerateOptions& options) {
+void read_settings(Fields& fields, GenerateOptions& options, bool random_seed) {
   const auto read = [&](std::string_view name, const Setting& setting) {
     const Json* v = fields.find(name);
     if (!v) return false;
@@ -83,7 +83,8 @@ void read_settings(Fields& fields, GenerateOptions& options) {
     return true;
   };
   for (const Setting& setting : settings()) {
-    if (!read(setting.name, setting) && setting.name == "seed") options.sampler.seed = std::random_device()();
+    if (!read(setting.name, setting) && setting.name == "seed" && random_seed)
+      options.sampler.seed = std::random_device()();
   }
   for (const char* other : {"max_tokens", "max_completion_tokens"}) read(other, *find_setting(other));
 }
@@ -108,11 +109,11 @@ void check_model(Fields& fields, const Service& service) {
 
 AnswerRequest read_answer_fields(Fields& fields, const Service& service, const char* stops) {
   AnswerRequest r{.prompt = {}, .generate = service.defaults, .hear = {}};
-  read_settings(fields, r.generate);
+  read_settings(fields, r.generate, service.random_seed);
   r.generate.stops = read_stops(fields, stops);
   read_biases(fields, service, r.generate.sampler);
   r.generate.ignore_eos = fields.boolean("ignore_eos", r.generate.ignore_eos);
-  r.cache_prompt = fields.boolean("cache_prompt", true);
+  r.cache_prompt = fields.boolean("cache_prompt", service.cache_prompt);
   if (const Json* chain = fields.find("samplers")) {
     if (!chain->array()) fields.refuse("samplers", "an array of names");
     r.generate.sampler.chain.clear();

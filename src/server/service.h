@@ -13,17 +13,24 @@
 #include "server/fields.h"
 #include "server/formats.h"
 #include "server/http.h"
+#include "server/traffic.h"
 
 namespace plumb::server {
+
+class Embedder;
 
 struct Service {
   const Model& model;
   Scheduler& scheduler;
   const ChatPrompt* chat = nullptr;  // null: the model has no template
   Formats* formats = nullptr;        // not null
+  Embedder* embedder = nullptr;      // not null
   std::string model_id;
   std::string fingerprint;        // what decides the bits of an answer besides the request
   GenerateOptions defaults = {};  // of every request
+  bool random_seed = true;        // where a request has none
+  bool cache_prompt = true;
+  Json variables = {};  // more variables of the template, or null
   std::time_t started = 0;
   bool slots_shown = true, metrics_shown = true;
 };
@@ -35,6 +42,7 @@ struct Call {
   Json body = {};
   std::shared_ptr<Reply> reply;
   int scope = 0;  // whose cached texts may be used
+  const Traffic* traffic = nullptr;
 };
 
 /// 128 random bits behind a prefix.

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "text/json_schema.h"
+#include "text/tool_prompt.h"
 
 namespace plumb {
 namespace {
@@ -94,6 +95,7 @@ ToolStyle tool_style(std::string_view t) {
   if (has(t, "<tool_call>") && !own) return ToolStyle::hermes;
   if (has(t, "<|start_header_id|>") && has(t, "\"parameters\"") && has(t, "tools")) return ToolStyle::llama3;
   if (has(t, "<|python_tag|>") && !has(t, "<function=")) return ToolStyle::llama3;
+  if (needs_tools_in_words(t)) return ToolStyle::hermes;
   return ToolStyle::none;
 }
 

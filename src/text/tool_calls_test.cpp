@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "text/grammar.h"
 #include "text/test_vocabulary.h"
+#include "text/tool_prompt.h"
 
 namespace plumb {
 namespace {
@@ -159,7 +160,27 @@ TEST(ToolStyle, IsReadOffTheTemplate) {
             ToolStyle::llama3);
   EXPECT_EQ(tool_style("[AVAILABLE_TOOLS] [TOOL_CALLS]"), ToolStyle::mistral);
   EXPECT_EQ(tool_style("<tool_call><function=f><parameter=x>"), ToolStyle::none);
-  EXPECT_EQ(tool_style("<|im_start|>"), ToolStyle::none);
+  EXPECT_EQ(tool_style("<|im_start|>"), ToolStyle::hermes);  // in words
+  EXPECT_EQ(tool_style("<|user|>"), ToolStyle::none);
+}
+
+TEST(ToolPrompt, TellsToolsCallsAndResultsInWords) {
+  const Json messages = parse_json(
+      R"([{"role":"system","content":"Be brief."},{"role":"user","content":"Rain?"},{"role":"assistant","content":null,
+          "tool_calls":[{"id":"x","type":"function","function":{"name":"rain","arguments":{"in":"Rome"}}}]},
+          {"role":"tool","content":"no"}])",
+      "messages");
+  const Json tools = parse_json(R"([{"type":"function","function":{"name":"rain"}}])", "tools");
+  const Json::Array told = *tools_in_words(messages, tools).array();
+  ASSERT_EQ(told.size(), 4u);
+  const std::string& system = *told[0].find("content")->text();
+  EXPECT_TRUE(system.starts_with("Be brief.\n\nYou are an expert in composing functions."));
+  EXPECT_NE(system.find("<tools>" + dump(tools) + "</tools>"), std::string::npos);
+  EXPECT_EQ(*told[2].find("content")->text(),
+            R"(<tool_call>[{"name":"rain","arguments":{"in":"Rome"}}]</tool_call>)");
+  EXPECT_EQ(tools_in_words(parse_json(R"([{"role":"user","content":"Hi"}])", "m"), tools).array()->size(),
+            2u);
+  EXPECT_EQ(dump(tools_in_words(told, Json())), dump(Json(told)));  // nothing is told twice
 }
 
 }  // namespace

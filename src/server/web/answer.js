@@ -14,6 +14,8 @@ function sampling(s) {
 export const messagesOf = (nodes, system) => (system ? [{role: "system", content: system}] : [])
   .concat(nodes.map((n) => ({role: n.role, content: n.content})));
 
+export const chatRequest = (messages, settings) => ({...sampling(settings), messages, logprobs: true, top_logprobs: 5});
+
 // Fills node.content, .thought, .tokens, .stats while it comes; `changed` after each event.
 export async function answer(node, messages, settings, signal, changed) {
   const begun = performance.now(), prefix = node.content;
@@ -22,7 +24,7 @@ export async function answer(node, messages, settings, signal, changed) {
     const {prompt} = await call("/apply-template", {messages}, signal);
     events = stream("/v1/completions", {...sampling(settings), prompt: prompt + prefix, logprobs: 5}, signal);
   } else {
-    events = stream("/v1/chat/completions", {...sampling(settings), messages, logprobs: true, top_logprobs: 5}, signal);
+    events = stream("/v1/chat/completions", chatRequest(messages, settings), signal);
   }
   node.tokens = node.tokens ?? [];
   node.stats = {};
@@ -47,6 +49,7 @@ export function statsText(stats) {
   if (t.prompt_per_second) parts.push(`prompt ${t.prompt_per_second.toFixed(0)}/s`);
   if (t.predicted_per_second) parts.push(`answer ${t.predicted_per_second.toFixed(1)}/s`);
   if (stats.usage) parts.push(`${stats.usage.prompt_tokens} + ${stats.usage.completion_tokens} tokens, ${stats.usage.prompt_tokens_details?.cached_tokens ?? 0} cached`);
+  if (t.cache_miss) parts.push(`cache of use up to token ${t.cache_miss.position}: there this text differs from the last one`);
   if (stats.reason === "length") parts.push("cut at the limit");
   return parts.join(" \u00b7 ");
 }

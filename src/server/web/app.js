@@ -1,5 +1,5 @@
 // The page of `plumb serve`: conversations as trees, answers as they come, and each token's certainty on request.
-import {answer, messagesOf, statsText} from "./answer.js";
+import {answer, chatRequest, messagesOf, statsText} from "./answer.js";
 import {call} from "./api.js";
 import {byId, el} from "./dom.js";
 import {Flow, blocks} from "./markdown.js";
@@ -68,8 +68,9 @@ function branch(id, index, piece) {
 
 async function showPrompt(id) {
   try {
-    const {prompt} = await call("/apply-template", {messages: messagesOf(before(id), store.settings.system)});
-    promptView(prompt, (await call("/tokenize", {content: prompt, with_pieces: true})).tokens);
+    const messages = messagesOf(before(id), store.settings.system);
+    const {prompt} = await call("/apply-template", {messages});
+    promptView(prompt, (await call("/tokenize", {content: prompt, with_pieces: true})).tokens, chatRequest(messages, store.settings));
   } catch (e) {
     notice(e.message);
   }
@@ -246,6 +247,7 @@ function wire() {
   byId("menu").onclick = () => byId("menu").setAttribute("aria-expanded", byId("side").classList.toggle("shown"));
   talk.onclick = () => byId("side").classList.remove("shown");
   byId("tune").onclick = () => {
+    close();
     byId("settings").hidden = !byId("settings").hidden;
     byId("tune").setAttribute("aria-expanded", !byId("settings").hidden);
   };

@@ -25,6 +25,11 @@ function weigh(token) {
                                : `margin ${size} to the runner-up, ${Math.round(token.margin / kNoise)} times the numeric noise`;
 }
 
+function rank(token) {
+  const at = token.top.findIndex(([text]) => text === token.text);
+  return at < 0 ? `not among the ${token.top.length} likeliest` : at === 0 ? "the likeliest" : `number ${at + 1} in likelihood`;
+}
+
 function choices(token, index, branch) {
   const rows = token.top.map(([text, logprob]) => {
     const take = text === token.text ? el("span", {}, "taken") : el("button", {type: "button", onclick: () => branch(index, text)}, "Branch here");
@@ -44,7 +49,8 @@ function inspect(token, index, branch) {
   panel.hidden = false;
   panel.replaceChildren(
     el("div", {className: "bar"}, el("h2", {className: "grow"}, "Token " + (index + 1)), el("button", {type: "button", onclick: close}, "Close")),
-    el("pre", {}, shown(token.text)), el("p", {}, `${(100 * percent(token.logprob)).toFixed(2)} % (log ${token.logprob.toFixed(4)})`),
+    el("pre", {}, shown(token.text)),
+    el("p", {}, `${(100 * percent(token.logprob)).toFixed(2)} % (log ${token.logprob.toFixed(4)}), ${rank(token)}`),
     el("p", {}, weigh(token)), choices(token, index, branch));
 }
 
@@ -56,6 +62,7 @@ export function tokenView(tokens, branch) {
       for (const other of view.children) other.removeAttribute("aria-current");
       button.setAttribute("aria-current", "true");
       inspect(token, index, branch);
+      button.scrollIntoView({block: "nearest"});
     }}, shown(token.text));
     button.style.setProperty("--doubt", String(0.5 * (1 - percent(token.logprob))));
     view.append(button);
@@ -63,12 +70,17 @@ export function tokenView(tokens, branch) {
   return view;
 }
 
-// What the model was given: the text behind the template, and its tokens.
-export function promptView(text, pieces) {
+const quoted = (text) => "'" + text.replaceAll("'", "'\\''") + "'";
+
+const curl = (body) => `curl ${quoted(location.origin + "/v1/chat/completions")} -H 'Content-Type: application/json' -d ${quoted(JSON.stringify(body, null, 1))}`;
+
+// What the model was given: the text behind the template, its tokens, and the request that asks for the same.
+export function promptView(text, pieces, request) {
   const panel = byId("inspect");
   panel.hidden = false;
   const list = el("div", {className: "tokens"}, ...pieces.map((p) => el("span", {title: "id " + p.id},
     (typeof p.piece === "string" ? shown(p.piece) : "\ufffd") + "\u00b7")));
   panel.replaceChildren(el("div", {className: "bar"}, el("h2", {className: "grow"}, `Prompt, ${pieces.length} tokens`),
-    el("button", {type: "button", onclick: close}, "Close")), el("pre", {}, text), el("h2", {}, "Tokens"), list);
+    el("button", {type: "button", onclick: close}, "Close")), el("pre", {}, text), el("h2", {}, "Tokens"), list,
+    el("h2", {}, "The same without this page"), el("pre", {}, curl(request)));
 }
