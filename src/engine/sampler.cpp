@@ -113,10 +113,11 @@ void check(const SamplerOptions& o) {
   }
 }
 
-bool greedy(const SamplerOptions& o) {
-  const bool penalties = o.repeat_penalty != 1 || o.presence_penalty != 0 || o.frequency_penalty != 0;
-  return o.temperature <= 0 && !penalties && o.logit_bias.empty();
+bool penalises(const SamplerOptions& o) {
+  return o.repeat_penalty != 1 || o.presence_penalty != 0 || o.frequency_penalty != 0;
 }
+
+bool greedy(const SamplerOptions& o) { return o.temperature <= 0 && !penalises(o) && o.logit_bias.empty(); }
 
 double counter_uniform(uint64_t seed, uint64_t sequence, uint64_t position) {
   return double(mix(mix(mix(seed) ^ sequence) ^ position) >> 11) * 0x1p-53;
@@ -128,14 +129,10 @@ int argmax(std::span<const float> logits) {
 
 Sampler::Sampler(const SamplerOptions& options, uint64_t sequence) : options_(options), sequence_(sequence) {}
 
-bool Sampler::penalises() const {
-  return options_.repeat_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0;
-}
-
 // How many candidates the chain's first filter keeps, where these are the largest logits; 0: not known yet.
 size_t Sampler::first_cut() const {
-  if (penalises() || !options_.logit_bias.empty()) return 0;
-  if (options_.temperature <= 0) return 1;
+  if (greedy(options_)) return 1;
+  if (options_.temperature <= 0 || penalises(options_) || !options_.logit_bias.empty()) return 0;
   for (const std::string& filter : options_.chain) {
     if (filter == "top_k" && options_.top_k > 0) return size_t(options_.top_k);
     if (filter != "penalties" && filter != "top_k") break;
@@ -146,7 +143,7 @@ size_t Sampler::first_cut() const {
 // Keskar et al. 2019, arXiv:1909.05858, section 4.1, once per distinct id; presence and frequency as OpenAI
 // defines them.
 void Sampler::penalise(std::vector<Candidate>& c, std::span<const int> history) const {
-  if (!penalises()) return;
+  if (!penalises(options_)) return;
   const size_t last =
       options_.repeat_last_n < 0 ? history.size() : std::min(history.size(), size_t(options_.repeat_last_n));
   std::unordered_map<int, int> seen;
@@ -174,7 +171,6 @@ void Sampler::apply(std::string_view filter, std::vector<Candidate>& c, std::spa
 
 int Sampler::choose(std::span<const float> logits, std::span<const int> history, uint64_t position,
                     std::span<const uint64_t> allowed) const {
-  if (greedy(options_) && allowed.empty()) return argmax(logits);
   std::vector<Candidate> c;
   if (const size_t few = first_cut(); few > 0 && few < logits.size()) {
     c = best_of(logits, allowed, few);

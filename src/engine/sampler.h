@@ -25,6 +25,8 @@ struct SamplerOptions {
 /// Names that a chain may hold.
 std::span<const std::string_view> sampler_names();
 
+/// Whether any penalty changes logits.
+bool penalises(const SamplerOptions& options);
 /// Whether the largest logit alone decides, unless a grammar has a say.
 bool greedy(const SamplerOptions& options);
 
@@ -48,7 +50,6 @@ class Sampler {
              std::span<const uint64_t> allowed = {}) const;
 
  private:
-  bool penalises() const;
   size_t first_cut() const;
   void penalise(std::vector<Candidate>& c, std::span<const int> history) const;
   void apply(std::string_view filter, std::vector<Candidate>& c, std::span<const int> history) const;
