@@ -20,7 +20,7 @@ constexpr std::string_view kBehind =
     "... (more tool calls as required)\n"
     "]</tool_call>";
 
-// An assistant's calls behind its text.
+// An assistant's calls behind its text, and there alone.
 Json call_as_text(const Json& message, const Json::Array& calls) {
   Json::Array said;
   for (const Json& call : calls) {
@@ -35,8 +35,11 @@ Json call_as_text(const Json& message, const Json::Array& calls) {
   const Json* content = message.find("content");
   std::string text = content && content->text() ? *content->text() : "";
   if (!text.empty()) text += '\n';
-  Json out = message;
-  out.replace("content", text + "<tool_call>" + dump(Json(std::move(said))) + "</tool_call>");
+  Json out;
+  for (const auto& [name, value] : *message.object()) {
+    if (name != "tool_calls" && name != "content") out.set(name, value);
+  }
+  out.set("content", text + "<tool_call>" + dump(Json(std::move(said))) + "</tool_call>");
   return out;
 }
 
