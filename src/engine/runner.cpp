@@ -140,6 +140,7 @@ CudaOptions cuda_options(const Model& model, const RunnerOptions& options) {
           .max_tokens = int(std::min<int64_t>(options.n_ubatch, n_ctx)),
           .kv_f32 = options.kv.k == KvType::f32 || options.arith == Arith::f32,
           .f32 = options.arith == Arith::f32,
+          .f16 = options.cuda_f16,
           .rounding = options.rounding,
           .fuse = options.fuse};
 }
