@@ -113,6 +113,7 @@ class Failures(unittest.TestCase):
         self.expect(2, ["fault.applies", "window"], "logits", "-m", MODEL, "-p", "x", "--fault", "G8")
         self.expect(4, ["another file", "--output"], "faults", "poison", "F1", "-m", MODEL, "-o", MODEL)
         self.expect(4, ["EVIDENCE"], "diagnose")
+        self.expect(4, ["THEIRS, or --backend cuda"], "check", "-m", MODEL)
         self.expect(4, ["--max-faults"], "diagnose", MODEL, "-m", MODEL, "--max-faults", "9")
         self.expect(4, ["--type", "Q9"], "probe", "--gguf", "/dev/null/x", "--type", "Q9")
 
