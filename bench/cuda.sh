@@ -1,6 +1,7 @@
 #!/bin/bash
 # Everything that needs a CUDA device, as one command: its tests, then for each model the same answer wherever the
-# layers run, then tokens per second. Needs the cuda preset's build, whole or only its programs beside each other.
+# layers run, then tokens per second, with --act f16 first. Needs the cuda preset's build, whole or only its programs
+# beside each other.
 #   bench/cuda.sh BUILD MODEL...
 set -euo pipefail
 build=${1:?usage: bench/cuda.sh BUILD MODEL...}; shift
@@ -23,6 +24,12 @@ for model in "$@"; do
   done
   [[ $(cut -d : -f 2 "$scratch/hashes" | sort -u | wc -l) == 1 ]] || { echo "failed: they differ"; exit 1; }
   rm "$scratch/hashes"
+  hashes=$(for piece in 512 64 37; do
+    "$build/plumb" logits -m "$model" --backend cuda --act f16 -ub "$piece" -f "$0" -o "$scratch/logits.npy" >/dev/null
+    sha256sum <"$scratch/logits.npy"
+  done | sort -u | wc -l)
+  [[ $hashes == 1 ]] || { echo "failed: with --act f16 the pieces of a prompt change bits"; exit 1; }
   echo "$answer" | head -n 3
+  "$build/plumb" bench -m "$model" --backend cuda --act f16 -p 512 -n 128 -r 3
   for ngl in -1 $((layers / 2)); do "$build/plumb" bench -m "$model" --backend cuda -ngl "$ngl" -p 512 -n 128 -r 3; done
 done

@@ -104,6 +104,7 @@ class Failures(unittest.TestCase):
         self.expect(4, ["blk.0.attn_q"], "logits", "-m", MODEL, "--tokens", "1", "--stop-after", "blk.0.atn_q")
         self.expect(4, ["--top-p", "nan"], "run", "-m", MODEL, "-p", "x", "--top-p", "nan")
         self.expect(4, ["scalar"], "run", "-m", MODEL, "-p", "x", env={"PLUMB_ISA": "mmx"})
+        self.expect(4, ["--act", "--backend cuda with f16"], "run", "-m", MODEL, "-p", "x", "--act", "f16")
         self.expect(4, ["8 tokens of context"], "run", "-m", MODEL, "-c", "8", "--tokens", ",".join(["1"] * 9))
 
     def test_faults_and_diagnoses_name_what_they_do_not_know(self):
@@ -112,6 +113,7 @@ class Failures(unittest.TestCase):
         self.expect(2, ["fault.applies", "window"], "logits", "-m", MODEL, "-p", "x", "--fault", "G8")
         self.expect(4, ["another file", "--output"], "faults", "poison", "F1", "-m", MODEL, "-o", MODEL)
         self.expect(4, ["EVIDENCE"], "diagnose")
+        self.expect(4, ["THEIRS, or --backend cuda"], "check", "-m", MODEL)
         self.expect(4, ["--max-faults"], "diagnose", MODEL, "-m", MODEL, "--max-faults", "9")
         self.expect(4, ["--type", "Q9"], "probe", "--gguf", "/dev/null/x", "--type", "Q9")
 

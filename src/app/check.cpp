@@ -1,4 +1,5 @@
-// plumb check: what any correct run must satisfy, tested on a trace, an evidence file or a log.
+// plumb check: what any correct run must satisfy, tested on a trace, an evidence file or a log; and, with
+// --backend cuda, a device against the CPU.
 #include "trace/check.h"
 
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 #include "app/progress.h"
 #include "app/terminal_report.h"
 #include "base/error.h"
+#include "engine/backend_check.h"
 
 namespace plumb {
 namespace {
@@ -64,7 +66,54 @@ int status_of(const std::vector<Finding>& findings) {
   return named ? 1 : violated ? 2 : findings.size() <= 1 ? kExitEvidence : 0;
 }
 
+void print(const CheckOptions& o, const std::vector<Finding>& findings) {
+  if (o.json) {
+    print_out(dump(json_of(findings), {.indent = 1, .ascii = true}) + "\n");
+  } else {
+    print_report(text_of(findings), 24);
+  }
+  flush_out();
+}
+
+// Bits where they are promised; else what f16 roundings of every matrix and value leave, with room.
+double most_difference(const Program& p, const ModelFlags& flags) {
+  bool floats = flags.act == "f16";
+  for (const Node& n : p.nodes) {
+    const auto* l = std::get_if<Linear>(&n.op);
+    floats = floats || (l && info(p.weights[size_t(l->w)].format).block == 1);
+  }
+  return floats ? 1e-2 : 0;
+}
+
+void examine_backend(const CheckOptions& o) {
+  ProgressBar bar;
+  const Model model(o.model.path(), o.model.options(bar.callback()));
+  RunnerOptions device = o.model.runner(nullptr);
+  device.n_ctx = 16;
+  RunnerOptions cpu = device;
+  cpu.backend = Backend::cpu, cpu.device_layers = -1, cpu.fit = cpu.cuda_f16 = false;
+  std::vector<int> tokens;
+  for (int i = 0; i < 8; ++i) tokens.push_back((1 + 7919 * i) % model.n_vocab());
+  const double most = most_difference(model.program(), o.model);
+  const auto found = first_disagreement(model, device, cpu, tokens, most);
+  bar.erase();
+  Finding f;
+  f.test = "backend", f.text = most > 0 ? "the device's logits lie where its roundings leave them"
+                                        : "the device's logits have the CPU's bits";
+  if (found) {
+    f = {"backend", Finding::Outcome::violated, model.program().nodes[size_t(found->value)].name,
+         fmt::format("the first that differs from the CPU's, by {:.2g} of its norm", found->difference),
+         true};
+  }
+  print(o, {f});
+  if (found) throw ExitStatus{1};
+}
+
 void examine(const CheckOptions& o) {
+  if (o.model.backend != "cpu") return examine_backend(o);
+  if (o.theirs.empty()) {
+    throw Error({.code = "usage.check", .expected = "THEIRS, or --backend cuda", .found = "neither"});
+  }
   ProgressBar bar;
   trace::Trace theirs = open_evidence(o.theirs, o.rules);
   std::optional<trace::Trace> again;
@@ -74,12 +123,7 @@ void examine(const CheckOptions& o) {
   const std::vector<Finding> findings = trace::check(
       {.theirs = theirs, .model = model ? &*model : nullptr, .again = again ? &*again : nullptr});
   bar.erase();
-  if (o.json) {
-    print_out(dump(json_of(findings), {.indent = 1, .ascii = true}) + "\n");
-  } else {
-    print_report(text_of(findings), 24);
-  }
-  flush_out();
+  print(o, findings);
   if (const int status = status_of(findings); status != 0) throw ExitStatus{status};
 }
 
@@ -88,12 +132,14 @@ void examine(const CheckOptions& o) {
 void add_check(CLI::App& root) {
   CLI::App* c = root.add_subcommand("check", "Test what any correct run must satisfy, on a trace or a log");
   auto o = std::make_shared<CheckOptions>();
-  c->add_option("THEIRS", o->theirs, "A trace, an evidence file, or a log with --rules")->required();
+  c->add_option("THEIRS", o->theirs, "A trace, an evidence file, or a log with --rules");
   flag(c, "-m,--model", o->model.model, "The GGUF file that they ran");
   flag(c, "-t,--threads", o->model.threads, "Threads; default: one per core")->check(CLI::Range(0, 1024));
   flag(c, "--rules", o->rules, "What the lines of a log mean; default: the one *.rules file beside it");
   flag(c, "--again", o->again, "A trace of the same engine and tokens, cut into other calls");
   flag(c, "--json", o->json, "Print the findings as JSON");
+  o->model.add_backend(c);
+  o->model.add_cpu(c);
   c->callback([o] { examine(*o); });
 }
 

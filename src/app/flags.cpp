@@ -144,8 +144,9 @@ void ModelFlags::add_backend(CLI::App* c) {
 void ModelFlags::add_cpu(CLI::App* c) {
   flag(c, "--isa", isa, "Instruction set: scalar, avx2, avx512; also PLUMB_ISA");
   flag(c, "--act", act,
-       "Rounding of activations: 8 bits, 8 refined (8r, the CPU's default), 16 (the default of cuda)")
-      ->check(CLI::IsMember({"8", "8r", "16"}));
+       "Rounding of activations: 8 bits, 8 refined (8r, the CPU's default), 16 (the default of cuda), f16 "
+       "(of cuda alone: prompts on its tensor cores, with bits of their own)")
+      ->check(CLI::IsMember({"8", "8r", "16", "f16"}));
 }
 
 void ModelFlags::add(CLI::App* c) {
@@ -255,7 +256,14 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
                  .found = fmt::format("--arith {} --backend {}", arith, backend),
                  .where = {.key = "--spec"}});
   }
-  const bool wide = act == "16" || (act.empty() && backend != "cpu");
+  if (act == "f16" && !on_cuda) {
+    throw Error({.code = "usage.act",
+                 .expected = "--backend cuda with f16; on the CPU 8, 8r or 16",
+                 .found = act,
+                 .where = {.key = "--act"}});
+  }
+  o.cuda_f16 = act == "f16" && o.arith == Arith::fast;
+  const bool wide = act == "16" || act == "f16" || (act.empty() && backend != "cpu");
   o.rounding = wide ? Rounding::int16 : act == "8" ? Rounding::int8 : Rounding::refined;
   o.cancel = cancel;
   return o;

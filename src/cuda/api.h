@@ -7,7 +7,7 @@
 
 namespace plumb::cuda {
 
-constexpr int kApiVersion = 4;
+constexpr int kApiVersion = 5;
 
 // Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
 // scales them. Units of kRowGroup rows lie side by side, [rows / 16][units][16], and so do superblocks'
@@ -76,6 +76,8 @@ constexpr int kRefinedBytes = 16;
 
 /// Rounds rows; rounding: 0 to 8 bits, 1 to 8 bits refined, 2 to 16 bits.
 constexpr int kNoRounding = 3;  // of a LinearOp: all in f32, from x, which has no norm
+constexpr int kHalves =
+    4;  // of a LinearOp: sums in an order of the device's own; of many tokens, all factors f16
 struct RoundOp {
   const float* x;
   int64_t x_stride;
@@ -83,9 +85,10 @@ struct RoundOp {
   int n, columns, rounding;
 };
 
-/// Up to three matrices of one format and one input. One token: x is normalised, if there is a norm, and
-/// rounded here, and gate and up give act(gate) * up. More tokens: on tensor cores, quantised weights times
-/// `codes`, others times x16 and its scales [n]; matrices have no norm and no glu.
+/// Up to three matrices of one input. One token: of one format; x is normalised, if there is a norm, and
+/// rounded here, and gate and up, of one format, give act(gate) * up. More tokens: on tensor cores, quantised
+/// weights times `codes`, which have neither norm nor glu, or, with kHalves and for float weights, times x16
+/// and its scales [n].
 struct LinearOp {
   const float* x;
   int64_t x_stride;
@@ -104,13 +107,17 @@ struct LinearOp {
   int64_t residual_stride;
 };
 
-/// x16 = f16(x / scale), scale a power of two per row that puts the largest element in [2^11, 2^12).
+/// x16 = f16(x / scale), scale a power of two per row that puts the largest element in [2^11, 2^12); x is
+/// normalised first if there is a norm. x16 lies in tiles of 128 tokens by 64 columns, both rounded up
+/// (half.cuh).
 struct HalfOp {
   const float* x;
   int64_t x_stride;
   uint16_t* x16;
   float* x16_scale;
   int n, columns;
+  const float* norm;
+  float eps;
 };
 
 /// Heads of up to three of q, k, v: optional norm, optional rope, then to y and, for k and v, into the cache
@@ -148,6 +155,7 @@ struct AttentionOp {
   float scale;
   int cache_f32, window, heads, kv_heads, dim, n, chunks;
   int fused = 0;
+  int halves = 0;  // sums in an order of the device's own; of many tokens, products of halves on tensor cores
   HeadsOp::Part part[3] = {};
 };
 

@@ -24,6 +24,7 @@ struct CudaOptions {
   int max_tokens = 1;  // per call
   bool kv_f32 = false;
   bool f32 = false;  // no rounding of activations: products in f32, in one chain per output
+  bool f16 = false;  // several tokens: matrices and attention in f16 on tensor cores; then rounding is int16
   Rounding rounding = Rounding::refined;
   bool fuse = true;
   const cuda::Api* api = nullptr;  // null: the library found at run time

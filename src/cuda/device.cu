@@ -22,7 +22,7 @@ const char* open(int device, Context** out, DeviceInfo* info) {
   std::strncpy(info->name, p.name, sizeof(info->name) - 1);
   info->bytes = int64_t(total), info->free_bytes = int64_t(free);
   info->major = p.major, info->minor = p.minor, info->processors = p.multiProcessorCount;
-  Context* c = new Context{device, p.multiProcessorCount, nullptr, cudaSuccess};
+  Context* c = new Context{device, p.multiProcessorCount, p.major, nullptr, cudaSuccess};
   if (const char* e = text(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking))) {
     delete c;
     return e;

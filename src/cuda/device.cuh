@@ -10,7 +10,7 @@
 namespace plumb::cuda {
 
 struct Context {
-  int device = 0, processors = 0;
+  int device = 0, processors = 0, major = 0;
   cudaStream_t stream = nullptr;
   cudaError_t status = cudaSuccess;
 };
@@ -47,6 +47,16 @@ __device__ inline void wait_for_predecessor() { asm volatile("griddepcontrol.wai
 __device__ inline void let_successor_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
 #endif
 
+/// 2^x, to the device's own accuracy (2 units in the last place).
+__device__ inline float exp2_fast(float x) {
+#ifdef PLUMB_CUDA_ON_CPU
+  return std::exp2(x);
+#else
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#endif
+}
 __device__ inline float warp_sum(float v) {
   for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(~0u, v, o);
   return v;
@@ -61,8 +71,10 @@ __device__ inline float warp_max(float v) {
 const char* embed(Context*, const EmbedOp&);
 const char* row(Context*, const RowOp&);
 const char* linear(Context*, const LinearOp&);
+const char* fast_linear(Context*, const LinearOp&);
 const char* float_linear(Context*, const LinearOp&);
-const char* float_gemm(Context*, const LinearOp&);
+const char* mma_gemm(Context*, const LinearOp&);
+const char* half_gemm(Context*, const LinearOp&);
 const char* f32_gemm(Context*, const LinearOp&);
 const char* code_gemm(Context*, const LinearOp&);
 const char* round_rows(Context*, const RoundOp&);
@@ -70,6 +82,7 @@ const char* to_half(Context*, const HalfOp&);
 const char* heads(Context*, const HeadsOp&);
 const char* attention(Context*, const AttentionOp&);
 const char* prompt_attention(Context*, const AttentionOp&);
+const char* half_attention(Context*, const AttentionOp&);
 const char* glu(Context*, const GluOp&);
 
 }  // namespace plumb::cuda

@@ -37,7 +37,7 @@ Executor::Executor(const Plan& plan, const SequenceState& state)
     : plan_(plan), p_(*plan.program), state_(state), api_(state.api) {
   arena_ = DeviceBuffer(api_, state.context, plan.arena_bytes, "activations");
   ids_ = DeviceBuffer(api_, state.context, 12 * int64_t(plan.max_tokens), "token ids");
-  if (plan.max_tokens == 1 && !state.f32) find_joined_norms();
+  if ((plan.max_tokens == 1 && !state.f32) || state.f16) find_joined_norms();
   if (plan.max_tokens == 1) find_fused_heads();
   make_rope_tables();
   make_scratch();
@@ -53,10 +53,12 @@ float* Executor::at(Value v) const {
   return offset < 0 ? nullptr : reinterpret_cast<float*>(arena_.data() + offset);
 }
 
-// A plain norm whose output only matrices read.
+// A plain norm whose output only matrices read, and nobody who observes.
 void Executor::find_joined_norms() {
+  if (plan_.max_tokens > 1 && plan_.max_wanted == plan_.max_tokens) return;
   for (const Step& s : plan_.steps) {
     const auto* r = std::get_if<RowStep>(&s.what);
+    if (s.wanted && plan_.max_tokens > 1) continue;  // it also gathers rows
     if (r && r->norm >= 0 && r->post < 0 && r->residual < 0 && r->sum < 0 && r->scale == 1 &&
         p_.shape(r->out).heads == 1) {
       joined_[r->out] = r;
@@ -134,9 +136,11 @@ void Executor::make_scratch() {
     }
   }
   if (n > 1) {
-    x16_ = DeviceBuffer(api_, state_.context, n * columns * 2, "f16 activations");
+    x16_ = DeviceBuffer(api_, state_.context, (n + 127) / 128 * 128 * ((columns + 63) / 64 * 64) * 2,
+                        "f16 activations");
     x16_scale_ = DeviceBuffer(api_, state_.context, n * 4, "f16 activations");
-    codes_ = DeviceBuffer(api_, state_.context, codes_bytes(n, columns), "rounded activations");
+    if (!state_.f16)
+      codes_ = DeviceBuffer(api_, state_.context, codes_bytes(n, columns), "rounded activations");
   }
   gate_ = DeviceBuffer(api_, state_.context, glu_floats * 4, "activations");
   up_ = DeviceBuffer(api_, state_.context, glu_floats * 4, "activations");
@@ -248,19 +252,40 @@ void Executor::convert(const LinearStep& s, LinearOp& op) {
   const int columns = p_.shape(s.x).size();
   bool floats = false, codes = false;
   for (const LinearStep::Part& part : s.parts) {
-    (float_format(state_.weights.matrix(part.w).format) ? floats : codes) = true;
+    (state_.f16 || float_format(state_.weights.matrix(part.w).format) ? floats : codes) = true;
   }
   op.codes = codes_at(codes_.data(), op.n, columns);
   op.x16 = reinterpret_cast<const uint16_t*>(x16_.data()), op.x16_scale = x16_scale_.floats();
   if (codes) error_ = api_.round(state_.context, {op.x, op.x_stride, op.codes, op.n, columns, op.rounding});
   if (floats && !error_) {
     error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()),
-                                        x16_scale_.floats(), op.n, columns});
+                                        x16_scale_.floats(), op.n, columns, op.norm, op.eps});
   }
+}
+
+bool Executor::in_halves(const LinearStep& s) const {
+  return !state_.f32 && std::all_of(s.parts.begin(), s.parts.end(), [&](const LinearStep::Part& part) {
+    return state_.f16 || float_format(state_.weights.matrix(part.w).format);
+  });
+}
+
+// One launch, whatever the formats; gate and up together if they have the same.
+void Executor::all_parts(const LinearStep& s, LinearOp op) {
+  op.glu = s.glu >= 0 && one_kernel(s) ? act_code(s.act) : 0;
+  for (const LinearStep::Part& part : s.parts) {
+    const Value out = s.glu >= 0 ? s.glu : s.sum >= 0 ? s.sum : part.out;
+    op.w[op.parts] = state_.weights.matrix(part.w), op.bias[op.parts] = state_.weights.vector(part.bias);
+    op.y[op.parts] = s.glu < 0 || op.glu ? at(out) : op.parts == 0 ? gate_.floats() : up_.floats();
+    op.y_stride[op.parts++] = stride(out);
+  }
+  error_ = api_.linear(state_.context, op);
+  if (s.glu >= 0 && !op.glu && !error_) glu(s.act, gate_.floats(), up_.floats(), s.glu, op.n);
 }
 
 void Executor::many_tokens(const LinearStep& s, LinearOp op) {
   convert(s, op);
+  if (error_) return;
+  if (in_halves(s) && s.parts.size() <= 3) return all_parts(s, op);
   for (size_t i = 0; i < s.parts.size() && !error_; ++i) {
     const Value out = s.glu >= 0 ? s.glu : s.sum >= 0 ? s.sum : s.parts[i].out;
     op.parts = 1, op.w[0] = state_.weights.matrix(s.parts[i].w),
@@ -280,6 +305,7 @@ void Executor::operator()(const LinearStep& s, const Step& step, const Call& c) 
   if (norm != joined_.end()) op.norm = state_.weights.vector(norm->second->norm), op.eps = norm->second->eps;
   op.residual = at(s.residual), op.residual_stride = stride(s.residual);
   // One token of a larger plan takes the matrix-vector kernels too: rows of the arena are the same.
+  if (state_.f16) op.rounding = kHalves;
   op.n == 1 && !state_.f32 ? one_token(s, op) : many_tokens(s, op);
 }
 
@@ -315,6 +341,7 @@ void Executor::operator()(const AttentionStep& s, const Step&, const Call& c) {
   op.partial = partial_.floats(), op.counter = reinterpret_cast<unsigned*>(counter_.data());
   op.scale = float(s.attention.scale), op.cache_f32 = state_.kv_f32, op.window = s.attention.window;
   op.heads = q.heads, op.kv_heads = k.heads, op.dim = q.dim, op.n = c.n, op.chunks = c.chunks;
+  op.halves = state_.f16 && !state_.kv_f32;
   if (const auto fused = fused_.find(&s); fused != fused_.end()) {
     op.fused = 1;
     for (size_t i = 0; i < 3; ++i) make_part(fused->second->parts[i], s.attention.layer, op.part[i]);

@@ -19,7 +19,7 @@ struct SequenceState {
   Context* context;
   const Weights& weights;
   int64_t n_ctx;
-  bool kv_f32, f32;
+  bool kv_f32, f32, f16;  // f16: many tokens in halves
   struct Layer {
     DeviceBuffer k, v;  // [n_ctx][heads][dim]
   };
@@ -62,6 +62,8 @@ class Executor {
   void convert(const LinearStep& s, LinearOp& op);
   void glu(Act act, const float* gate, const float* up, Value out, int n);
   bool one_kernel(const LinearStep& s) const;
+  bool in_halves(const LinearStep& s) const;
+  void all_parts(const LinearStep& s, LinearOp op);
   float* at(Value v) const;
   int64_t stride(Value v) const { return v < 0 ? 0 : row_stride(p_.shape(v).size()); }
   int max_chunks() const { return int((state_.n_ctx + kAttentionChunk - 1) / kAttentionChunk); }

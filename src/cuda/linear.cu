@@ -212,8 +212,9 @@ const char* run(Context* c, const LinearOp& op) {
 const char* linear(Context* c, const LinearOp& op) {
   if (op.rounding == kNoRounding) return f32_gemm(c, op);
   const bool codes = quantised(op.w[0].format);
-  if (!codes) return op.n > 1 ? float_gemm(c, op) : float_linear(c, op);
-  if (op.n > 1) return code_gemm(c, op);
+  if (op.n > 1) return codes && op.rounding != kHalves ? code_gemm(c, op) : half_gemm(c, op);
+  if (!codes) return float_linear(c, op);
+  if (op.rounding == kHalves) return fast_linear(c, op);
   const char* error = nullptr;
   with_code_format(op.w[0].format, [&](auto f) {
     constexpr int F = f.value;

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <span>
 #include <vector>
 
 #include "cuda/api.h"
@@ -42,19 +44,38 @@ int64_t row_bytes(int f, int64_t n) {
                       : n / 256 * 210;
 }
 
+// The first of many tokens against the same token alone.
+void compare_first(LinearOp op, int rows) {
+  std::vector<float> many(static_cast<size_t>(rows)), one(many);
+  ok(api.download(context, many.data(), op.y[0], rows * 4));
+  op.n = 1;
+  ok(api.linear(context, op));
+  ok(api.download(context, one.data(), op.y[0], rows * 4));
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < one.size(); ++i)
+    difference += std::pow(one[i] - many[i], 2), size += std::pow(one[i], 2);
+  std::printf("      one token against many: %.2e relative\n", std::sqrt(difference / size));
+}
+
 // All planes lie in one random buffer with the same small half in every scale; where they overlap does not
 // matter.
-void run(const char* format_name, int format, const Shape& s, int tokens) {
+void run(const char* format_name, int format, const Shape& s, int tokens, int rounding) {
   const int64_t bytes = row_bytes(format, s.columns) * s.rows * (s.glu ? 2 : 1);
   const int copies = int(std::max<int64_t>(2, (int64_t(1) << 29) / bytes));
-  std::vector<uint16_t> noise(size_t(int64_t(s.rows) * s.columns));  // at least 16 bits a weight
-  for (uint16_t& h : noise) h = uint16_t(0x1c00 | (std::rand() & 0x83ff));
+  static const std::vector<uint16_t> kNoise = [] {  // at least 16 bits a weight
+    std::vector<uint16_t> all(size_t(14336) * 4096);
+    for (uint16_t& h : all) h = uint16_t(0x1c00 | (std::rand() & 0x83ff));
+    return all;
+  }();
+  const std::span<const uint16_t> noise(kNoise.data(),
+                                        std::min(kNoise.size(), size_t(s.rows) * size_t(s.columns)));
   std::vector<LinearOp> ops;
   std::vector<float> x(size_t(tokens) * size_t(s.columns));
   for (float& v : x) v = float(std::rand()) / float(RAND_MAX) - 0.5f;
   float* dx = reinterpret_cast<float*>(device(int64_t(x.size()) * 4, x.data()));
   float* y = reinterpret_cast<float*>(device(int64_t(tokens) * s.rows * 4));
-  uint16_t* x16 = reinterpret_cast<uint16_t*>(device(int64_t(x.size()) * 2));
+  uint16_t* x16 = reinterpret_cast<uint16_t*>(
+      device(int64_t((tokens + 127) / 128 * 128) * ((s.columns + 63) / 64 * 64) * 2));
   float* scale = reinterpret_cast<float*>(device(tokens * 4));
   const int64_t in_codes = int64_t(tokens) * s.columns;
   const Codes codes{device(in_codes), device(in_codes), reinterpret_cast<float*>(device(in_codes / 4)),
@@ -63,8 +84,8 @@ void run(const char* format_name, int format, const Shape& s, int tokens) {
   for (int c = 0; c < copies; ++c) {
     LinearOp op{};
     op.x = dx, op.x_stride = s.columns, op.x16 = x16, op.x16_scale = scale, op.n = tokens;
-    op.codes = codes, op.rounding = 2;
-    op.glu = tokens == 1 ? s.glu : 0, op.parts = op.glu ? 2 : 1;
+    op.codes = codes, op.rounding = rounding;
+    op.glu = tokens == 1 || rounding == kHalves ? s.glu : 0, op.parts = op.glu ? 2 : 1;
     for (int i = 0; i < op.parts; ++i) {
       uint8_t* w = device(int64_t(noise.size()) * 2, noise.data());
       all.push_back(w), op.w[i] = {w, w, w, w, format, s.rows, s.columns};
@@ -72,7 +93,7 @@ void run(const char* format_name, int format, const Shape& s, int tokens) {
     op.y[0] = y, op.y_stride[0] = s.rows;
     ops.push_back(op);
   }
-  ok(api.half(context, {dx, s.columns, x16, scale, tokens, s.columns}));
+  ok(api.half(context, {dx, s.columns, x16, scale, tokens, s.columns, nullptr, 0}));
   ok(api.round(context, {dx, s.columns, codes, tokens, s.columns, 2}));
   Graph* graph = nullptr;
   ok(api.begin(context));
@@ -86,28 +107,19 @@ void run(const char* format_name, int format, const Shape& s, int tokens) {
     ok(api.download(context, &sink, y, 4));
     best = std::min(best, now() - start);
   }
-  const double each = best / copies, flops = 2.0 * tokens * s.rows * s.columns;
-  std::printf("%-5s %-14s n=%-5d %8.2f us %7.0f GB/s %6.1f TFLOP/s\n", format_name, s.name, tokens,
-              each * 1e6, double(bytes) / each / 1e9, flops / each / 1e12);
-  if (tokens > 1) {  // the first token alone
-    std::vector<float> many(size_t(s.rows)), one(many);
-    ok(api.download(context, many.data(), y, s.rows * 4));
-    LinearOp op = ops.back();
-    op.n = 1;
-    ok(api.linear(context, op));
-    ok(api.download(context, one.data(), y, s.rows * 4));
-    double difference = 0, size = 0;
-    for (size_t i = 0; i < one.size(); ++i)
-      difference += std::pow(one[i] - many[i], 2), size += std::pow(one[i], 2);
-    std::printf("      one token against many: %.2e relative\n", std::sqrt(difference / size));
-  }
+  const double each = best / copies, flops = 2.0 * tokens * s.rows * s.columns * ops[0].parts;
+  std::printf("%-5s %-5s %-14s n=%-5d %8.2f us %7.0f GB/s %6.1f TFLOP/s\n", format_name,
+              rounding == kHalves ? "f16" : "16", s.name, tokens, each * 1e6, double(bytes) / each / 1e9,
+              flops / each / 1e12);
+  if (tokens > 1) compare_first(ops.back(), s.rows);
   for (void* p : all) api.release(context, p);
   api.drop(context, graph);
 }
 
 }  // namespace
 
-int main() {
+// All, or the format, the number of a shape, the tokens, and 0 or 1 for the device's own order.
+int main(int argc, char** argv) {
   DeviceInfo info{};
   ok(api.open(0, &context, &info));
   const std::pair<const char*, int> formats[] = {
@@ -117,7 +129,14 @@ int main() {
                           {"4096x4096", 4096, 4096, 0},  {"14336x4096 glu", 14336, 4096, 1},
                           {"4096x14336", 4096, 14336, 0}};
   for (const auto& [name, format] : formats) {
-    for (const Shape& s : shapes) run(name, format, s, 1);
-    run(name, format, shapes[5], 512);
+    if (argc == 5 && std::strcmp(name, argv[1]) == 0) {
+      run(name, format, shapes[std::atoi(argv[2])], std::atoi(argv[3]), std::atoi(argv[4]) ? kHalves : 2);
+    }
+    if (argc == 5) continue;
+    for (int rounding : {2, kHalves}) {
+      for (const Shape& s : shapes) run(name, format, s, 1, rounding);
+      for (int n : {512, 2048}) run(name, format, shapes[5], n, rounding);
+      for (int i : {0, 1, 4, 6}) run(name, format, shapes[i], 512, rounding);
+    }
   }
 }

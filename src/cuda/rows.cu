@@ -1,7 +1,7 @@
 // Operations on rows and heads: embedding, norms, rope and the cache, activations, rounding to f16.
 #include "cuda/exact.cuh"
+#include "cuda/half.cuh"
 #include "cuda/heads.cuh"
-#include "cuda/unit.cuh"
 
 namespace plumb::cuda {
 namespace {
@@ -54,10 +54,11 @@ template <class T>
 __global__ void heads_kernel(const __grid_constant__ HeadsOp all) {
   let_successor_start();
   wait_for_predecessor();
-  const HeadsOp::Part& op = all.part[blockIdx.y];
-  const int index = int(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32);
+  int index = int(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), part = 0;
+  while (part < all.parts && index >= all.n * all.part[part].heads) index -= all.n * all.part[part++].heads;
+  if (part == all.parts) return;
+  const HeadsOp::Part& op = all.part[part];
   const int t = index / op.heads, head = index % op.heads;
-  if (t >= all.n) return;
   const int64_t pos = all.positions[t];
   turn_head(op, op.x + t * op.x_stride + head * op.dim, pos, [&](int i, float v) {
     if (op.y) op.y[t * op.y_stride + head * op.dim + i] = v;
@@ -104,22 +105,53 @@ __global__ __launch_bounds__(kThreads) void round_kernel(const __grid_constant__
   }
 }
 
+/// The largest of every thread's; every thread gets it.
+__device__ float block_max(float v, float* of_warps) {
+  v = warp_max(v);
+  if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = v;
+  __syncthreads();
+  return warp_max(of_warps[threadIdx.x % (kThreads / 32)]);
+}
+
 __global__ __launch_bounds__(kThreads) void half_kernel(const __grid_constant__ HalfOp op) {
-  __shared__ float largest[kThreads / 32];
+  PLUMB_SHARED(float, row);  // [columns], if normalised
+  __shared__ float of_warps[kThreads / 32], parts[64];
   let_successor_start();
   wait_for_predecessor();
-  const float* x = op.x + blockIdx.x * op.x_stride;
-  float a = 0;
-  for (int i = int(threadIdx.x); i < op.columns; i += kThreads) a = fmaxf(a, fabsf(x[i]));
-  a = warp_max(a);
-  if (threadIdx.x % 32 == 0) largest[threadIdx.x / 32] = a;
-  __syncthreads();
-  a = warp_max(largest[threadIdx.x % (kThreads / 32)]);
-  const int e = a >= 0x1p-100f ? ilogbf(a) - 11 : 0;
-  const float scale = ldexpf(1.0f, e), inverse = ldexpf(1.0f, -e);
-  __half* out = reinterpret_cast<__half*>(op.x16) + int64_t(blockIdx.x) * op.columns;
-  for (int i = int(threadIdx.x); i < op.columns; i += kThreads) out[i] = __float2half_rn(x[i] * inverse);
-  if (threadIdx.x == 0) op.x16_scale[blockIdx.x] = scale;
+  const int t = int(blockIdx.x);
+  const float* x = op.x + t * op.x_stride;
+  float factor = 1, largest = 0;
+  const auto four = [&](int i) {
+    float4 v = *reinterpret_cast<const float4*>(x + i);
+    if (!op.norm) return v;
+    const float4 g = __ldg(reinterpret_cast<const float4*>(op.norm + i));
+    v = {v.x * factor * g.x, v.y * factor * g.y, v.z * factor * g.z, v.w * factor * g.w};
+    return v;
+  };
+  if (op.norm) {
+    for (int i = int(threadIdx.x); i < op.columns; i += kThreads) row[i] = x[i];
+    __syncthreads();
+    factor = norm_factor(block_squares(row, op.columns, parts), op.columns, op.eps);
+  }
+  for (int i = int(threadIdx.x) * 4; i < op.columns; i += kThreads * 4) {
+    const float4 v = four(i);
+    largest = fmaxf(fmaxf(largest, fmaxf(fabsf(v.x), fabsf(v.y))), fmaxf(fabsf(v.z), fabsf(v.w)));
+  }
+  largest = block_max(largest, of_warps);
+  const int e = largest >= 0x1p-100f ? ilogbf(largest) - 11 : 0;
+  const float inverse = ldexpf(1.0f, -e);
+  uint8_t* out = reinterpret_cast<uint8_t*>(op.x16);
+  const int pieces = (op.columns + kTileColumns - 1) / kTileColumns * 8;
+  for (int piece = int(threadIdx.x); piece < pieces; piece += kThreads) {
+    uint4 halves = {0, 0, 0, 0};
+    if (piece * 8 < op.columns) {
+      const float4 a = four(piece * 8), b = four(piece * 8 + 4);
+      halves = {bits(__floats2half2_rn(a.x * inverse, a.y * inverse)), bits(__floats2half2_rn(a.z * inverse, a.w * inverse)),
+                bits(__floats2half2_rn(b.x * inverse, b.y * inverse)), bits(__floats2half2_rn(b.z * inverse, b.w * inverse))};
+    }
+    *reinterpret_cast<uint4*>(out + x16_offset(t, piece, op.columns)) = halves;
+  }
+  if (threadIdx.x == 0) op.x16_scale[t] = ldexpf(1.0f, e);
 }
 
 }  // namespace
@@ -138,9 +170,9 @@ const char* row(Context* c, const RowOp& op) {
 }
 
 const char* heads(Context* c, const HeadsOp& op) {
-  int most = 0;
-  for (int i = 0; i < op.parts; ++i) most = op.part[i].heads > most ? op.part[i].heads : most;
-  const dim3 grid(unsigned(op.n * most + 3) / 4, unsigned(op.parts));
+  int heads = 0;
+  for (int i = 0; i < op.parts; ++i) heads += op.part[i].heads;
+  const dim3 grid(unsigned(op.n * heads + 3) / 4);
   return op.cache_f32 ? launch(c, heads_kernel<float>, grid, 128, 0, op) : launch(c, heads_kernel<__half>, grid, 128, 0, op);
 }
 
@@ -153,6 +185,8 @@ const char* round_rows(Context* c, const RoundOp& op) {
   return op.rounding == 2 ? launch(c, round_kernel<true>, grid, kThreads, 0, op) : launch(c, round_kernel<false>, grid, kThreads, 0, op);
 }
 
-const char* to_half(Context* c, const HalfOp& op) { return launch(c, half_kernel, dim3(unsigned(op.n)), kThreads, 0, op); }
+const char* to_half(Context* c, const HalfOp& op) {
+  return launch(c, half_kernel, dim3(unsigned(op.n)), kThreads, op.norm ? op.columns * 4 : 0, op);
+}
 
 }  // namespace plumb::cuda

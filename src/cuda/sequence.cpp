@@ -120,6 +120,7 @@ int64_t cuda_bytes(const Program& program, const CudaOptions& options) {
                                      options.n_ctx,
                                      options.kv_f32,
                                      options.f32,
+                                     options.f16,
                                      make_cache(program, api, context, options)};
   const Planned one(program, plan_options(options, 1, {}), sequence);
   const Planned many(program, plan_options(options, options.max_tokens, {}), sequence);
@@ -137,13 +138,10 @@ struct CudaSequence::State {
         options(options_),
         device((cuda::check_supported(program_), library(options_)), options_.device),
         weights(program_, device.api, device.context, pool, progress),
-        sequence{device.api,
-                 device.context,
-                 weights,
-                 options_.n_ctx,
-                 options_.kv_f32,
-                 options_.f32,
-                 make_cache(program_, device.api, device.context, options_)} {}
+        sequence{device.api,      device.context,
+                 weights,         options_.n_ctx,
+                 options_.kv_f32, options_.f32,
+                 options_.f16,    make_cache(program_, device.api, device.context, options_)} {}
 
   Planned& planned(std::unique_ptr<Planned>& which, int tokens, std::set<Value> values) {
     if (!which) {

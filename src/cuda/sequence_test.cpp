@@ -28,6 +28,14 @@ class CudaModel : public testing::TestWithParam<bool> {
         p, pool_, CudaOptions{.n_ctx = 16, .max_tokens = 8, .kv_f32 = kv_f32, .api = api_}, [](double) {});
   }
 
+  std::unique_ptr<CudaSequence> halves(const Program& p, int max_tokens) {
+    return std::make_unique<CudaSequence>(
+        p, pool_,
+        CudaOptions{
+            .n_ctx = 16, .max_tokens = max_tokens, .f16 = true, .rounding = Rounding::int16, .api = api_},
+        [](double) {});
+  }
+
   // Logits after all tokens, fed in pieces of that many.
   std::vector<float> logits(CudaSequence& s, size_t piece) {
     const std::span<const int> all(kTokens);
@@ -111,6 +119,46 @@ TEST_P(CudaModel, SplitsOfAPromptIntoPiecesOfSeveralTokensGiveTheSameBits) {
   const std::vector<float> whole = logits(*a, 6);
   EXPECT_EQ(logits(*b, 3), whole);
   EXPECT_EQ(logits(*c, 2), whole);
+}
+
+TEST_P(CudaModel, OneTokenAtATimeInItsOwnOrderEqualsTheReferenceWithinTheBoundInEveryFormat) {
+  for (Format format : kFormats) {
+    const TestModel model(format, {});
+    const Program p = model.program();
+    const auto s = halves(p, 8);
+    EXPECT_LT(error(logits(*s, 1), reference(p)), bound(format, 1, true) / 10) << info(format).name;
+  }
+}
+
+// Two roundings to f16 of 2^-12 each, rms 0.014 %, per matrix: less than a tenth of int8's bound.
+TEST_P(CudaModel, APromptInHalvesEqualsTheReferenceWithinTheBoundInEveryFormat) {
+  for (Format format : kFormats) {
+    const TestModel model(format, {});
+    const Program p = model.program();
+    const auto s = halves(p, 8);
+    EXPECT_LT(error(logits(*s, 6), reference(p)), bound(format, 1, true) / 10) << info(format).name;
+  }
+}
+
+TEST_P(CudaModel, SplitsOfAPromptInHalvesGiveTheSameBits) {
+  const TestModel plain(Format::Q4_K, {}),
+      odd(Format::Q5_1,
+          {.n_embd = 96, .n_head = 4, .n_head_kv = 2, .head_dim = 24, .n_ff = 160, .n_layer = 2}),
+      norms(Format::Q5_0, {.n_embd = 192,
+                           .n_head = 6,
+                           .head_dim = 32,
+                           .n_ff = 320,
+                           .n_layer = 3,
+                           .head_norms = true,
+                           .post_norms = true});
+  for (const TestModel* m : {&plain, &odd, &norms}) {
+    const Program p = m->program();
+    const auto a = halves(p, 8), b = halves(p, 8), c = halves(p, 3);
+    const std::vector<float> whole = logits(*a, 6);
+    EXPECT_LT(error(whole, reference(p)), bound(Format::Q4_K, 3, true) / 10);
+    EXPECT_EQ(logits(*b, 3), whole);
+    EXPECT_EQ(logits(*c, 2), whole);
+  }
 }
 
 TEST_P(CudaModel, HeadNormsPostNormsWindowsAndOddGroupsEqualTheReference) {

@@ -9,6 +9,7 @@
 
 #include "cuda/api.h"
 #include "cuda/rounding.cuh"
+#include "cuda/tensor.cuh"
 
 namespace plumb::cuda {
 
@@ -21,6 +22,8 @@ struct Activation {
 
 __device__ inline uint4 stream16(const void* p) { return __ldcs(static_cast<const uint4*>(p)); }
 __device__ inline float half_bits(uint32_t h) { return __half2float(__ushort_as_half(static_cast<unsigned short>(h))); }
+
+__host__ __device__ constexpr bool quantised(int format) { return format != kF32 && format != kF16 && format != kBF16; }
 
 template <int F>
 struct Unit {
@@ -59,6 +62,37 @@ struct Unit {
     if constexpr (F == kQ4_1 || F == kQ5_1) s.x = __ldg(reinterpret_cast<const uint32_t*>(m.s) + i);
   }
 
+  // Pieces of 16 bytes that hold a unit and what scales it, in shared memory.
+  static constexpr int kPieces = !quantised(F) ? 1 : F == kQ8_0 || F == kQ5_K ? 3 : 2;
+
+  /// Starts copies of unit u of a row to pieces `step` apart; zeros where not valid.
+  __device__ static void copy(const Matrix& m, int row, int u, bool valid, uint4* to, int step) {
+    const int64_t i = valid ? index(m, row, u) : 0;
+    copy16(to, m.q + i * (F == kQ8_0 ? 32 : 16), valid);
+    if constexpr (!quantised(F)) return;
+    if constexpr (F == kQ8_0) copy16(to + step, m.q + i * 32 + 16, valid);
+    const int64_t super = kSuper && valid ? (int64_t(row / kRowGroup) * (m.columns / 256) + u / 8) * kRowGroup + row % kRowGroup : 0;
+    uint32_t* rest = &to[(kPieces - 1) * step].x;
+    if constexpr (F == kQ4_K || F == kQ5_K) copy16(to + step, m.s + super * 16, valid);
+    if constexpr (kFive) copy4(rest, m.h + i * 4, valid);
+    if constexpr (F == kQ6_K) copy8(rest, m.h + i * 8, valid), copy4(rest + 3, m.d + super / 2 * 4, valid);
+    if constexpr (F == kQ4_1 || F == kQ5_1) copy4(rest + 2, m.s + i * 4, valid);
+    if constexpr (F == kQ4_0 || F == kQ5_0 || F == kQ8_0 || F == kQ6_K) copy4(rest + 2, m.s + i / 2 * 4, valid);
+  }
+  /// The unit from its pieces.
+  __device__ void take(int row, const uint4* from, int step) {
+    q = from[0];
+    if constexpr (!quantised(F)) return;
+    const uint4 rest = from[(kPieces - 1) * step];
+    const auto half_of = [&](uint32_t word) { return row % 2 ? word >> 16 : word & 0xffffu; };
+    if constexpr (F == kQ8_0) q2 = from[step];
+    if constexpr (F == kQ4_K || F == kQ5_K) s = from[step];
+    if constexpr (kFive) h.x = rest.x;
+    if constexpr (F == kQ6_K) h = {rest.x, rest.y}, s.y = half_of(rest.w);
+    if constexpr (F == kQ4_1 || F == kQ5_1) s.x = rest.z;
+    if constexpr (F == kQ4_0 || F == kQ5_0 || F == kQ8_0 || F == kQ6_K) s.x = half_of(rest.z);
+  }
+
   /// What the eight units of a superblock share.
   __device__ void load_super(const Matrix& m, int row, int u) {
     if constexpr (!kSuper) return;
@@ -81,11 +115,16 @@ struct Unit {
     return c;
   }
 
+  /// Scales and minima of four units of a superblock of Q4_K or Q5_K, the first half or the second, a byte each.
+  __device__ void super_bytes(int half, uint32_t& scales, uint32_t& mins) const {
+    scales = half == 0 ? s.y & 0x3f3f3f3fu : (s.w & 0x0f0f0f0fu) | (s.y >> 2 & 0x30303030u);
+    mins = half == 0 ? s.z & 0x3f3f3f3fu : (s.w >> 4 & 0x0f0f0f0fu) | (s.z >> 2 & 0x30303030u);
+  }
   /// Scale and minimum of unit j of its superblock, as decoding uses them: value = scale * code + min.
   __device__ float2 scale_min(int j) const {
     if constexpr (F == kQ4_K || F == kQ5_K) {
-      const uint32_t scales = j < 4 ? s.y & 0x3f3f3f3fu : (s.w & 0x0f0f0f0fu) | (s.y >> 2 & 0x30303030u);
-      const uint32_t mins = j < 4 ? s.z & 0x3f3f3f3fu : (s.w >> 4 & 0x0f0f0f0fu) | (s.z >> 2 & 0x30303030u);
+      uint32_t scales = 0, mins = 0;
+      super_bytes(j / 4, scales, mins);
       const uint32_t scale = scales >> j % 4 * 8 & 255u, min = mins >> j % 4 * 8 & 255u;
       return {half_bits(s.x & 0xffff) * float(scale), -(half_bits(s.x >> 16) * float(min))};
     }
@@ -96,10 +135,14 @@ struct Unit {
 
   static constexpr int kPairs = F == kQ6_K || kMin ? 2 : 1, kRefinedPairs = kMin ? 2 : 1;
 
-  /// The pairs of this unit, unit u of its row, with the activations, `step` apart; those of the window's refined columns if they
+  /// The pairs of this unit, unit u of its row and `of_super` of its superblock, with the activations, `step` apart; those of the window's refined columns if they
   /// are here.
   template <bool kWide>
   __device__ void multiply(const Activation& a, int u, float2* out, float2* of_refined, int step) const {
+    multiply<kWide>(a, u, u % 8, out, of_refined, step);
+  }
+  template <bool kWide>
+  __device__ void multiply(const Activation& a, int u, int of_super, float2* out, float2* of_refined, int step) const {
     const BlockScale b = a.scale[u];
     int i0 = 0, i1 = 0;
     add_codes(a.high[2 * u], a.high[2 * u + 1], i0, i1);
@@ -107,7 +150,7 @@ struct Unit {
       i0 *= 254, i1 *= 254;
       add_codes(a.low[2 * u], a.low[2 * u + 1], i0, i1);
     }
-    const float2 sm = scale_min(u % 8);
+    const float2 sm = scale_min(of_super);
     if constexpr (F == kQ6_K) {
       i0 -= kOffset * b.low, i1 -= kOffset * b.high;
       out[0] = {float(i0), sm.x * float(sub_scale(0)) * b.s};
@@ -180,8 +223,6 @@ struct Unit {
     }
   }
 };
-
-constexpr bool quantised(int format) { return format != kF32 && format != kF16 && format != kBF16; }
 
 /// Calls f with the format as a compile-time constant.
 template <class Call>

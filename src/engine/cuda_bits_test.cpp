@@ -25,7 +25,7 @@ std::vector<int> tokens(int n) {
   return out;
 }
 
-class CudaBits : public testing::TestWithParam<bool> {
+class CudaBits : public ::testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
     std::string why;
@@ -218,14 +218,14 @@ TEST(Fit, TooManyLayersAreRefusedWithWhatTheyTakeWhatIsFreeAndWhatWouldFit) {
     FAIL() << "nothing thrown";
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), "memory.device");
-    EXPECT_THAT(e.what(), testing::HasSubstr("for 3 of 3 layers and 8 tokens"));
-    EXPECT_THAT(e.what(), testing::HasSubstr("1.0 MiB free"));
+    EXPECT_THAT(e.what(), ::testing::HasSubstr("for 3 of 3 layers and 8 tokens"));
+    EXPECT_THAT(e.what(), ::testing::HasSubstr("1.0 MiB free"));
     EXPECT_EQ(e.remedy(), "0 layers would fit: --fit; a smaller -c needs less");
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(OnProcessor, CudaBits, testing::Values(false));
-INSTANTIATE_TEST_SUITE_P(OnDevice, CudaBits, testing::Values(true));
+INSTANTIATE_TEST_SUITE_P(OnProcessor, CudaBits, ::testing::Values(false));
+INSTANTIATE_TEST_SUITE_P(OnDevice, CudaBits, ::testing::Values(true));
 
 }  // namespace
 }  // namespace plumb

@@ -141,6 +141,7 @@ CudaOptions cuda_options(const Model& model, const RunnerOptions& options) {
           .max_tokens = int(std::min<int64_t>(options.n_ubatch, n_ctx)),
           .kv_f32 = options.kv.k == KvType::f32 || options.arith == Arith::f32,
           .f32 = options.arith == Arith::f32,
+          .f16 = options.cuda_f16,
           .rounding = options.rounding,
           .fuse = options.fuse};
 }
@@ -296,7 +297,10 @@ void Runner::pieces(std::span<const int> tokens, int most,
   while (!tokens.empty()) {
     if (options_.cancel && options_.cancel->load())
       throw Error({.code = "run.cancelled", .found = "an interrupt"});
-    const auto piece = tokens.first(std::min(tokens.size(), size_t(most)));
+    size_t n = std::min(tokens.size(), size_t(most));
+    if (tokens.size() == n + 1 && n > 2)
+      --n;  // a token alone takes other kernels on CUDA, with other bits in f16
+    const auto piece = tokens.first(n);
     tokens = tokens.subspan(piece.size());
     run(piece, tokens.empty());
     length_ += int64_t(piece.size());

@@ -51,6 +51,7 @@ struct RunnerOptions {
   int n_ubatch = 512;                                 // tokens per call, at most; never changes a bit
   KvTypes kv = {};
   Rounding rounding = Rounding::refined;    // of activations, in the fast arithmetic
+  bool cuda_f16 = false;                    // several tokens on CUDA: in f16 on tensor cores
   NodeRounding nodes = NodeRounding::none;  // of every value, in the references
   Arithmetic arithmetic = {};               // in the references: the number formats of a fault
   bool fuse = true;

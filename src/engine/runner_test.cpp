@@ -251,6 +251,19 @@ TEST(Runner, RefusesMoreTokensThanTheContextHoldsAndKeepsWhatItHas) {
   EXPECT_EQ(code_of([&] { runner->decode(prompt(1)); }), "context.full");
 }
 
+TEST(Runner, LeavesNoTokenOfAPromptAlone) {
+  const TinyFile file({});
+  std::vector<int> done;
+  const Model model(file.path(), {.progress = [&](const char* what, double share) {
+                      if (what == std::string("prompt")) done.push_back(int(std::lround(share * 7)));
+                    }});
+  Runner::make(model, {.n_ubatch = 3})->decode(prompt(7));
+  EXPECT_EQ(done, (std::vector<int>{3, 5, 7}));
+  done.clear();
+  Runner::make(model, {.n_ubatch = 2})->decode(prompt(7));
+  EXPECT_EQ(done, (std::vector<int>{2, 4, 6, 7}));
+}
+
 TEST(Runner, WhatWasTruncatedLeavesNoTrace) {
   const TinyFile file({});
   const Model model(file.path(), {});

@@ -14,8 +14,13 @@ inline void copy8(void* to, const void* from, bool valid) {
   std::memset(to, 0, 8);
   if (valid) std::memcpy(to, from, 8);
 }
+inline void copy4(void* to, const void* from, bool valid) {
+  std::memset(to, 0, 4);
+  if (valid) std::memcpy(to, from, 4);
+}
 inline void commit_copies() {}
-inline void wait_for_copies() {}
+template <int Pending = 0>
+void wait_for_copies() {}
 
 inline void load_matrices(uint32_t* r, const void* p) {
   const uint32_t(*all)[8] = on_cpu::exchange(&p, sizeof(p));

@@ -1,9 +1,8 @@
-// Many tokens times a matrix of floats on tensor cores: weights become f16 on their way into shared memory, activations are f16
-// with a power of two per token. mma.sync m16n8k16, f32 sums, k ascending in steps of 16 whatever the number of tokens: an
-// output does not depend on how many tokens stand beside it.
+// Many tokens times a matrix in halves, where there is no wgmma: weights become f16 on their way into shared memory. mma.sync
+// m16n8k16, f32 sums, k ascending in steps of 16 whatever the number of tokens: an output does not depend on how many tokens stand
+// beside it.
 #include "cuda/device.cuh"
-#include "cuda/tensor.cuh"
-#include "cuda/unit.cuh"
+#include "cuda/half.cuh"
 
 namespace plumb::cuda {
 namespace {
@@ -14,7 +13,7 @@ static_assert(kM == kN);
 
 struct Problem {
   Matrix w;
-  const __half* x;        // [n, columns]
+  const uint8_t* x;       // tiles, x16_offset
   const float* scale;     // [n]
   const float* bias;
   const float* residual;  // [n, residual_stride]
@@ -40,7 +39,11 @@ struct WeightPiece {
     __half* h = reinterpret_cast<__half*>(out);
 #pragma unroll
     for (int i = 0; i < kUnits; ++i) {
-      unit[i].decode(first + i, [&](int e, float v) { h[i * Unit<F>::kWeights + e] = __float2half_rn(v); });
+      if constexpr (quantised(F)) {
+        decode_halves(unit[i], first, out);
+      } else {
+        unit[i].decode(first + i, [&](int e, float v) { h[i * Unit<F>::kWeights + e] = __float2half_rn(v); });
+      }
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) reinterpret_cast<uint4*>(to)[i] = first < 0 ? uint4{0, 0, 0, 0} : out[i];
@@ -52,7 +55,7 @@ __device__ void load_activations(const Problem& p, __half* tile, int first_token
   for (int j = 0; j < 4; ++j) {
     const int i = int(threadIdx.x) + kBlock * j, t = i / 8, at = k + i % 8 * 8;
     const bool valid = first_token + t < p.n && at < p.w.columns;
-    copy16(tile + t * kPitch + i % 8 * 8, p.x + (valid ? int64_t(first_token + t) * p.w.columns + at : 0), valid);
+    copy16(tile + t * kPitch + i % 8 * 8, p.x + (valid ? x16_offset(first_token + t, at / 8, p.w.columns) : 0), valid);
   }
   commit_copies();
 }
@@ -83,7 +86,7 @@ __device__ void write(const Problem& p, const float acc[4][4][4], int first_row,
     for (int i = 0; i < 2; ++i) {
       const int t = first_token + 8 * n + lane % 4 * 2 + i;
       if (t >= p.n) continue;
-      const float scale = p.scale[t];
+      const float scale = p.scale[t] * (quantised(p.w.format) ? 1 / kCodeScale : 1.0f);
 #pragma unroll
       for (int m = 0; m < 8; ++m) {
         const int r = first_row + 8 * m + lane / 4;
@@ -126,13 +129,13 @@ __global__ __launch_bounds__(kBlock, 2) void gemm_kernel(const __grid_constant__
 
 }  // namespace
 
-const char* float_gemm(Context* c, const LinearOp& op) {
+const char* mma_gemm(Context* c, const LinearOp& op) {
   const char* error = nullptr;
   for (int i = 0; i < op.parts && !error; ++i) {
-    const Problem p{op.w[i], reinterpret_cast<const __half*>(op.x16), op.x16_scale, op.bias[i], op.residual, op.y[i],
+    const Problem p{op.w[i], reinterpret_cast<const uint8_t*>(op.x16), op.x16_scale, op.bias[i], op.residual, op.y[i],
                     op.y_stride[i], op.residual_stride, op.n};
     const dim3 grid(unsigned((op.n + kN - 1) / kN), unsigned((op.w[i].rows + kM - 1) / kM));
-    with_float_format(op.w[i].format, [&](auto f) { error = launch(c, gemm_kernel<f.value>, grid, kBlock, kTile * 8, p); });
+    with_format(op.w[i].format, [&](auto f) { error = launch(c, gemm_kernel<f.value>, grid, kBlock, kTile * 8, p); });
   }
   return error;
 }

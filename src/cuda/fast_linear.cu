@@ -1,0 +1,210 @@
+// One token times quantised matrices where sums need not be in the CPU's order (docs/numerics.md, `--act f16`): the integers are
+// exact, a lane adds its own units, then lanes and warps are added in a fixed order. A team of warps takes 8 rows (4 of gate and the
+// same 4 of up); a lane takes four units in a row, whose next four are on their way, at first before the kernel before this one has
+// ended. What counts is how few instructions a unit takes.
+#include "cuda/exact.cuh"
+#include "cuda/unit.cuh"
+
+namespace plumb::cuda {
+namespace {
+
+constexpr int kMostThreads = 1024, kRows = 8, kQuarters = 32 / kRows;
+constexpr int J = 4;  // units of a lane in a turn: a window, and half a superblock
+
+// Shared memory: the rounded row, 16 bytes left out behind every window so that quarters of a warp meet different banks.
+struct Layout {
+  static constexpr int kCodes = 2 * J + 1, kScales = J + 1;  // of a window, in pieces of 16 bytes
+  int low, scale, end;
+  __host__ __device__ explicit Layout(int units) {
+    const int windows = (units + J - 1) / J;
+    low = windows * kCodes * 16, scale = 2 * low, end = scale + windows * kScales * 16;
+  }
+};
+
+struct SharedOut {
+  uint32_t *high, *low;
+  BlockScale* scales;
+  int first;  // window
+  __device__ int at(int lane) const { return first * Layout::kCodes * 4 + lane; }
+  __device__ void codes(int lane, uint32_t h, uint32_t l) { high[at(lane)] = h, low[at(lane)] = l; }
+  __device__ void scale(int block, const BlockScale& b) { scales[first * Layout::kScales + block] = b; }
+  __device__ void refined(const Refined&) {}
+};
+
+/// Rounds the row to 16 bits, times the norm's weights if there is a norm, whose factor every thread gets.
+__device__ float prepare(const LinearOp& op, SharedOut out) {
+  __shared__ float squares[32];
+  const int n = op.w[0].columns, lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, warps = int(blockDim.x) / 32;
+  float sum = 0;
+  for (int w = warp; w < (n + kWindow - 1) / kWindow; w += warps) {
+    const int column = w * kWindow + lane * 4;
+    float4 v = {0, 0, 0, 0};
+    if (column < n) v = __ldcg(reinterpret_cast<const float4*>(op.x + column));
+    if (op.norm && column < n) {
+      sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
+      const float4 g = __ldg(reinterpret_cast<const float4*>(op.norm + column));
+      v = {v.x * g.x, v.y * g.y, v.z * g.z, v.w * g.w};
+    }
+    out.first = w;
+    round_window<true>(v, column < n, false, out);
+  }
+  if (op.norm) sum = warp_sum(sum);
+  if (lane == 0) squares[warp] = sum;
+  __syncthreads();
+  if (!op.norm) return 1;
+  return norm_factor(warp_sum(lane < warps ? squares[lane] : 0.0f), n, op.eps);
+}
+
+/// Up to four units of a row, unit u on, times the window of activations at (high, low, scales).
+template <int F>
+__device__ float multiply(const Unit<F>* w, int u, int left, const uint4* high, const uint4* low, const BlockScale* scales) {
+  using U = Unit<F>;
+  if (left <= 0) return 0;
+  float acc = 0, mins = 0;
+  [[maybe_unused]] uint32_t of_scales = 0, of_mins = 0;
+  if constexpr (U::kSuper && F != kQ6_K) w[0].super_bytes(u / J % 2, of_scales, of_mins);
+#pragma unroll
+  for (int j = 0; j < J; ++j) {
+    if (j >= left) break;
+    const BlockScale b = scales[j];
+    int i0 = 0, i1 = 0;
+    w[j].add_codes(high[2 * j], high[2 * j + 1], i0, i1);
+    i0 *= 254, i1 *= 254;
+    w[j].add_codes(low[2 * j], low[2 * j + 1], i0, i1);
+    if constexpr (F == kQ6_K) {
+      i0 -= U::kOffset * b.low, i1 -= U::kOffset * b.high;
+      acc = fmaf(fmaf(float(i0), float(w[j].sub_scale(0)), float(i1) * float(w[j].sub_scale(1))), b.s, acc);
+    } else if constexpr (U::kSuper) {
+      acc = fmaf(float(i0 + i1), float(of_scales >> 8 * j & 255u) * b.s, acc);
+      mins = fmaf(float(of_mins >> 8 * j & 255u), b.t, mins);
+    } else {
+      i0 += i1;
+      if (U::kOffset != 0) i0 -= U::kOffset * (b.low + b.high);
+      acc = fmaf(float(i0), half_bits(w[j].s.x & 0xffff) * b.s, acc);
+      if constexpr (U::kMin) acc = fmaf(half_bits(w[j].s.x >> 16), b.t, acc);
+    }
+  }
+  if constexpr (F == kQ6_K) return half_bits(w[0].s.y) * acc;
+  if constexpr (U::kSuper) return fmaf(half_bits(w[0].s.x & 0xffff), acc, -(half_bits(w[0].s.x >> 16) * mins));
+  return acc;
+}
+
+template <int F, bool kGlu>
+struct Team {
+  const LinearOp& op;
+  int items, warps, warp, units;  // warp: which of its team's this is
+  Unit<F> w[J];
+
+  struct Item {  // part, and this lane's row of it
+    int part, row;
+  };
+  __device__ Item at(int item) const {
+    const int r = int(threadIdx.x) % kRows;
+    if (kGlu) return {r / 4, item * 4 + r % 4};
+    Item i{0, item * kRows + r};
+    while (i.part + 1 < op.parts && i.row >= (op.w[i.part].rows + kRows - 1) / kRows * kRows) {
+      i.row -= (op.w[i.part++].rows + kRows - 1) / kRows * kRows;
+    }
+    return i;
+  }
+  __device__ int span() const { return warps * kQuarters * J; }
+  __device__ int unit(int base) const { return base + (warp * kQuarters + int(threadIdx.x) % 32 / kRows) * J; }
+
+  __device__ void load(Item i, int item, int base) {
+    const int u = unit(base);
+    if (item >= items || u >= units) return;
+    const Matrix& m = op.w[i.part];
+    const int64_t first = Unit<F>::index(m, i.row, u);
+#pragma unroll
+    for (int j = 0; j < J; ++j) {
+      if (u + j < units) w[j].load_codes(m, first + j * kRowGroup);
+    }
+    w[0].load_super(m, i.row, u);
+  }
+
+  /// By the team's first warp: the sum over quarters and warps is in every lane of a row.
+  __device__ void finish(Item i, int item, float acc) const {
+    const bool valid = item < items && i.row < op.w[i.part].rows;
+    if (op.bias[i.part] && valid) acc += op.bias[i.part][i.row];
+    if constexpr (kGlu) acc = activate(op.glu, acc) * __shfl_xor_sync(~0u, acc, 4);
+    if (!valid || int(threadIdx.x) % 32 >= (kGlu ? 4 : kRows)) return;
+    if (op.residual) acc = __ldcg(op.residual + i.row) + acc;
+    op.y[i.part][i.row] = acc;
+  }
+};
+
+template <int F, bool kGlu>
+__global__ __launch_bounds__(kMostThreads, 1) void fast_kernel(const __grid_constant__ LinearOp op, int items, int warps) {
+  PLUMB_SHARED(uint8_t, shared);
+  __shared__ float sums[2][32][kRows];
+  using T = Team<F, kGlu>;
+  const int units = op.w[0].columns / 32, warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+  T team{op, items, warps, warp % warps, units, {}};
+  let_successor_start();
+  const int teams = int(blockDim.x) / 32 / warps, step = int(gridDim.x) * teams, span = team.span();
+  int item = int(blockIdx.x) * teams + warp / warps;  // items of a block's teams end together, the last perhaps empty
+  typename T::Item at = team.at(item);
+  team.load(at, item, 0);
+  wait_for_predecessor();
+  const Layout layout(units);
+  const float factor = prepare(op, {reinterpret_cast<uint32_t*>(shared), reinterpret_cast<uint32_t*>(shared + layout.low),
+                                    reinterpret_cast<BlockScale*>(shared + layout.scale), 0});
+  const uint4* codes = reinterpret_cast<const uint4*>(shared);
+  for (int buffer = 0; item - warp / warps < items; item += step, buffer ^= 1) {
+    float acc = 0;
+    const typename T::Item now = at;
+    for (int base = 0; base < units; base += span) {
+      const int u = team.unit(base), window = u / J;
+      const uint4* high = codes + window * Layout::kCodes;
+      acc += multiply<F>(team.w, u, units - u, high, high + layout.low / 16,
+                         reinterpret_cast<const BlockScale*>(codes + layout.scale / 16) + window * Layout::kScales);
+      const bool last = base + span >= units;
+      if (last) at = team.at(item + step);
+      team.load(at, last ? item + step : item, last ? 0 : base + span);
+    }
+    for (int o = kRows; o < 32; o <<= 1) acc += __shfl_xor_sync(~0u, acc, o);
+    if (warps > 1) {
+      if (lane < kRows) sums[buffer][warp][lane] = acc;
+      __syncthreads();
+      if (team.warp > 0) continue;
+      acc = 0;
+      for (int i = 0; i < warps; ++i) acc += sums[buffer][warp + i][lane % kRows];
+    }
+    team.finish(now, item, acc * factor);
+  }
+}
+
+/// Warps of a team: as many as take the fewest turns, where adding up a team's sums is worth one.
+int warps_of(int items, int units, int processors) {
+  int best = 1, least = 0;
+  for (int warps = 1; warps <= kMostThreads / 32; warps *= 2) {
+    const int span = warps * kQuarters * J, teams = kMostThreads / 32 / warps * processors;
+    const int turns = (items + teams - 1) / teams * ((units + span - 1) / span + 1);
+    if (least == 0 || turns < least) best = warps, least = turns;
+  }
+  return best;
+}
+
+template <int F, bool kGlu>
+const char* run(Context* c, const LinearOp& op) {
+  const int units = op.w[0].columns / 32;
+  int items = kGlu ? (op.w[0].rows + 3) / 4 : 0;
+  for (int i = 0; i < op.parts && !kGlu; ++i) items += (op.w[i].rows + kRows - 1) / kRows;
+  const int warps = warps_of(items, units, c->processors), most = kMostThreads / 32 / warps;
+  // All processors, with no more teams each than it takes, but warps enough to round the row.
+  int teams = (items + c->processors - 1) / c->processors;
+  teams = teams > most ? most : teams * warps < 8 ? (8 + warps - 1) / warps : teams;
+  const int blocks = (items + teams - 1) / teams;
+  return launch(c, fast_kernel<F, kGlu>, dim3(unsigned(blocks < c->processors ? blocks : c->processors)), teams * warps * 32,
+                Layout(units).end, op, items, warps);
+}
+
+}  // namespace
+
+const char* fast_linear(Context* c, const LinearOp& op) {
+  const char* error = nullptr;
+  with_code_format(op.w[0].format, [&](auto f) { error = op.glu ? run<f.value, true>(c, op) : run<f.value, false>(c, op); });
+  return error;
+}
+
+}  // namespace plumb::cuda
