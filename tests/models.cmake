@@ -16,6 +16,7 @@ plumb_model_test(oracle.bits bits_test.py)
 plumb_model_test(oracle.cli cli_test.py)
 plumb_model_test(oracle.diff diff_test.py)
 plumb_model_test(oracle.diagnose diagnose_test.py)
+plumb_model_test(oracle.cases cases_test.py)
 plumb_model_test(oracle.weights weights_test.py)
 plumb_model_test(oracle.report report_test.py)
 plumb_model_test(oracle.check check_test.py)
@@ -40,4 +41,4 @@ add_test(NAME oracle.serve_load COMMAND ${PLUMB_PYTHON} ${CMAKE_SOURCE_DIR}/benc
 set_tests_properties(oracle.serve_load PROPERTIES LABELS oracle TIMEOUT 300 PROCESSORS 2)
 # These run one program at a time and may share the machine.
 set_tests_properties(oracle.diff oracle.weights oracle.report oracle.check oracle.tutorial oracle.tap oracle.http oracle.record
-                     oracle.eval_callback oracle.plumbbench oracle.probe oracle.diagnose PROPERTIES PROCESSORS 1)
+                     oracle.eval_callback oracle.plumbbench oracle.probe oracle.diagnose oracle.cases PROPERTIES PROCESSORS 1)

@@ -1,6 +1,7 @@
 #include "program/reference.h"
 
 #include "base/error.h"
+#include "program/dot.h"
 #include "program/wrong_attention.h"
 
 namespace plumb {
@@ -70,15 +71,46 @@ struct Reference<T>::Call {
     return room.data();
   }
 
-  T dot(const WrongLinear& wrong, const T* a, const T* b, int n) const {
+  // One product of a row and a token where it is not ops::dot.
+  T other_dot(const WrongLinear& wrong, const T* a, const T* b, int n) const {
     T sum = 0;
     if (self.arithmetic_.sums_from_end) {
       for (int i = n - 1; i >= 0; --i) sum += a[i] * b[i];
       return sum;
     }
-    if (wrong.accumulator == Rounded::none) return ops::dot(a, b, n);
     for (int i = 0; i < n; ++i) sum = ops::rounded(wrong.accumulator, sum + a[i] * b[i]);
     return sum;
+  }
+
+  // y = w x^T.  w: [count, stride], x: [tokens, columns], y: [count, tokens].
+  void products(const WrongLinear& wrong, const T* w, int count, int64_t stride, const T* x, int tokens,
+                int columns, T* y) const {
+    const bool plain = wrong.accumulator == Rounded::none && !self.arithmetic_.sums_from_end;
+    if constexpr (std::is_same_v<T, float>) {
+      if (plain) return dot_rows(w, count, stride, x, tokens, columns, y);
+    }
+    for (int i = 0; i < count * tokens; ++i) {
+      const T *a = w + i / tokens * stride, *b = x + int64_t(i % tokens) * columns;
+      y[i] = plain ? ops::dot(a, b, columns) : other_dot(wrong, a, b, columns);
+    }
+  }
+
+  // Rows [first, first + count) of a weight, from `kept` if that is all of it.
+  const T* weight_rows(int w, int first, int count, const std::vector<float>* kept, std::vector<T>& copy) {
+    const int64_t columns = self.p_.weights[size_t(w)].columns;
+    if constexpr (std::is_same_v<T, float>) {
+      if (kept) return kept->data() + first * columns;
+    }
+    copy.clear();
+    for (int r = first; r < first + count; ++r) {
+      if (kept) {
+        copy.insert(copy.end(), kept->begin() + r * columns, kept->begin() + (r + 1) * columns);
+      } else {
+        const std::vector<T> row = weight_row(w, r);
+        copy.insert(copy.end(), row.begin(), row.end());
+      }
+    }
+    return copy.data();
   }
 
   void operator()(const Node& node, Value out, const Linear& op) {
@@ -90,21 +122,16 @@ struct Reference<T>::Call {
     const WeightRef& ref = self.p_.weights[size_t(op.w)];
     const auto kept = self.decoded_ ? self.decoded_->get(ref, self.pool_) : nullptr;
     const bool last = task && task->last_logits_only && out == self.p_.output && node.wrong.row_shift == 0;
-    const int first = last ? n() - 1 : 0;
+    const int first = last ? n() - 1 : 0, shown = n() - first, rows_of = node.shape.size();
     constexpr int kRows = 16;  // rows per unit of work
-    self.pool_.each((node.shape.size() + kRows - 1) / kRows, [&](int unit) {
-      std::vector<T> copy;
-      for (int r = unit * kRows; r < std::min((unit + 1) * kRows, node.shape.size()); ++r) {
-        const T* w = nullptr;
-        if constexpr (std::is_same_v<T, float>) {
-          if (kept) w = kept->data() + r * ref.columns;
-        } else if (kept) {
-          copy.assign(kept->begin() + r * ref.columns, kept->begin() + (r + 1) * ref.columns);
-        }
-        if (!kept) copy = weight_row(op.w, r);
-        if (!w) w = copy.data();
-        for (int t = first; t < n(); ++t)
-          row(out, t)[r] = dot(op.wrong, w, x + int64_t(t) * columns, columns) + bias[size_t(r)];
+    self.pool_.each((rows_of + kRows - 1) / kRows, [&](int unit) {
+      const int from = unit * kRows, count = std::min(kRows, rows_of - from);
+      std::vector<T> copy, y(size_t(count * shown));
+      const T* w = weight_rows(op.w, from, count, kept.get(), copy);
+      products(op.wrong, w, count, ref.columns, x + int64_t(first) * columns, shown, columns, y.data());
+      for (int r = 0; r < count; ++r) {
+        for (int t = 0; t < shown; ++t)
+          row(out, first + t)[from + r] = y[size_t(r * shown + t)] + bias[size_t(from + r)];
       }
     });
   }

@@ -5,8 +5,10 @@
 
 #include <cmath>
 #include <map>
+#include <random>
 
 #include "base/error.h"
+#include "program/dot.h"
 #include "program/graph.h"
 #include "program/ops.h"
 
@@ -42,6 +44,25 @@ TEST(Ops, RopeFactorsAndLinearScalingDivideTheAngle) {
   rope.scaling = RopeScaling::linear, rope.factor = 4;
   EXPECT_NEAR(ops::rope_turn(rope, 1, 40, 0).angle, 10, 1e-14);
   EXPECT_EQ(ops::rope_turn(rope, 1, 40, 0).magnitude, 1);
+}
+
+TEST(Ops, RowsTimesTokensHaveTheBitsOfSingleProducts) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  for (const int n : {1, 15, 16, 37, 576}) {
+    for (const int rows : {1, 4, 9}) {
+      for (const int tokens : {1, 3, 4, 11}) {
+        const int stride = n + 3;
+        std::vector<float> w(size_t(rows * stride)), x(size_t(tokens * n)), y(size_t(rows * tokens));
+        for (auto* all : {&w, &x}) {
+          for (float& f : *all) f = normal(random);
+        }
+        dot_rows(w.data(), rows, stride, x.data(), tokens, n, y.data());
+        for (int i = 0; i < rows * tokens; ++i)
+          EXPECT_EQ(y[size_t(i)], ops::dot(&w[size_t(i / tokens * stride)], &x[size_t(i % tokens * n)], n));
+      }
+    }
+  }
 }
 
 TEST(Ops, YarnKeepsFastPairsStretchesSlowOnesAndWarmsAttention) {

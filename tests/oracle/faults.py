@@ -162,10 +162,21 @@ fault("E2 norm of q and k missing", "attn_q_norm attn_k_norm", ("qwen3", "gemma3
 fault("E3 norm of q and k over the whole projection", "attn_q_norm attn_k_norm", ("qwen3", "gemma3"))(
     change_norm(("attn_q_norm", "attn_k_norm"),
                 lambda m, x, w: x / np.sqrt(np.mean(x * x, axis=(-2, -1), keepdims=True) + m.eps) * w))
-fault("E8 rows of k permuted by the heads of q", "attn_k", LLAMA,
-      needs=lambda m: m.n_head != m.n_head_kv and m.n_head_kv * m.head_dim % (2 * m.n_head) == 0)(
-    change_weight(lambda n, w: tail(n) == "attn_k",
-                  lambda w, m: w.reshape(m.n_head, -1, 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)))
+# What converters and loaders do with rows of q and k: [heads, 2, dim / 2] become [heads, dim / 2, 2], and back.
+def permuted(w, heads):
+    return w.reshape(heads, 2, -1, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
+
+
+def restored(w, heads):
+    return w.reshape(heads, -1, 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
+
+
+def other_kv_heads(model):
+    return model.n_head != model.n_head_kv and model.n_head_kv * model.head_dim % (2 * model.n_head) == 0
+
+
+fault("E8 rows of k permuted by the heads of q", "attn_k", LLAMA, needs=other_kv_heads)(  # llama.cpp#3018: the converter
+    change_weight(lambda n, w: tail(n) == "attn_k", lambda w, m: permuted(restored(w, m.n_head_kv), m.n_head)))
 
 
 fault("E9 heads merged in reverse order", "attn")(change_attend(

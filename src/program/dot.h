@@ -1,0 +1,13 @@
+// Rows of a matrix times the rows of tokens, for the reference, in the widest registers that the processor
+// has. The 16 partial sums of ops::dot are their lanes, products are rounded before they are added: every
+// width gives its bits.
+#pragma once
+
+#include <cstdint>
+
+namespace plumb {
+
+/// y[r * tokens + t] = ops::dot(w + r * stride, x + t * n, n).  x: [tokens, n].
+void dot_rows(const float* w, int rows, int64_t stride, const float* x, int tokens, int n, float* y);
+
+}  // namespace plumb
