@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cmath>
 #include <random>
 
 #include "base/error.h"
@@ -73,6 +74,9 @@ void read_settings(Fields& fields, GenerateOptions& options, bool random_seed) {
     if (!v) return false;
     const auto n = v->number();
     if (!n) fields.refuse(name, "a number");
+    // Whole numbers just above 2^53 become 2^53 as doubles.
+    if (const auto whole = v->integer(); whole && std::fabs(*n) == 0x1p53 && *whole != int64_t(*n))
+      fields.refuse(name, "a number of at most 53 bits", std::to_string(*whole));
     // A seed below 0 asks for one to be drawn, as in llama.cpp.
     if (setting.name == "seed" && *n < 0) return false;
     try {
