@@ -95,7 +95,7 @@ struct Direct {
     P::template scales<V>(group[g], columns, b, s, m);
     Sums sums;
     start(sums, b);
-    const int8_t *high = x.high + int64_t(b) * 32 * N, *low = x.low + int64_t(b) * 32 * N;
+    const int8_t *high = x.high + int64_t(b) * 32 * N, *low = kLow ? x.low + int64_t(b) * 32 * N : high;
     P::template codes<V>(group[g], columns, b,
                          [&](int i, int v, typename V::B line) __attribute__((always_inline)) {
                            const int at = (8 * i + v) * N * 4, h = kSub == 2 ? v / 4 : 0, c = v % kChains;
