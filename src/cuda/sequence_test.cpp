@@ -141,16 +141,8 @@ TEST_P(CudaModel, APromptInHalvesEqualsTheReferenceWithinTheBoundInEveryFormat) 
 }
 
 TEST_P(CudaModel, SplitsOfAPromptInHalvesGiveTheSameBits) {
-  const TestModel plain(Format::Q4_K, {}),
-      odd(Format::Q5_1,
-          {.n_embd = 96, .n_head = 4, .n_head_kv = 2, .head_dim = 24, .n_ff = 160, .n_layer = 2}),
-      norms(Format::Q5_0, {.n_embd = 192,
-                           .n_head = 6,
-                           .head_dim = 32,
-                           .n_ff = 320,
-                           .n_layer = 3,
-                           .head_norms = true,
-                           .post_norms = true});
+  const TestModel plain(Format::Q4_K, {}), odd(Format::Q5_1, kOddSizes),
+      norms(Format::Q5_0, kNormsEverywhere);
   for (const TestModel* m : {&plain, &odd, &norms}) {
     const Program p = m->program();
     const auto a = halves(p, 8), b = halves(p, 8), c = halves(p, 3);
@@ -162,13 +154,7 @@ TEST_P(CudaModel, SplitsOfAPromptInHalvesGiveTheSameBits) {
 }
 
 TEST_P(CudaModel, HeadNormsPostNormsWindowsAndOddGroupsEqualTheReference) {
-  const TestModel model(Format::Q5_0, {.n_embd = 192,
-                                       .n_head = 6,
-                                       .head_dim = 32,
-                                       .n_ff = 320,
-                                       .n_layer = 3,
-                                       .head_norms = true,
-                                       .post_norms = true});
+  const TestModel model(Format::Q5_0, kNormsEverywhere);
   const Program p = model.program();
   const auto a = sequence(p), b = sequence(p, false);
   const std::vector<float> expected = reference(p);

@@ -18,6 +18,18 @@ struct TestShape {
   bool head_norms = false, post_norms = false;  // as qwen3, as gemma3
 };
 
+/// Groups of three heads, norms of heads and after blocks.
+constexpr TestShape kNormsEverywhere = {.n_embd = 192,
+                                        .n_head = 6,
+                                        .head_dim = 32,
+                                        .n_ff = 320,
+                                        .n_layer = 3,
+                                        .head_norms = true,
+                                        .post_norms = true};
+/// No size is a multiple of a tile.
+constexpr TestShape kOddSizes = {
+    .n_embd = 96, .n_head = 4, .n_head_kv = 2, .head_dim = 24, .n_ff = 160, .n_layer = 2};
+
 class TestModel : public WeightIndex {
  public:
   TestModel(Format format, const TestShape& s) : format_(format), shape_(s) {}

@@ -96,13 +96,7 @@ TEST_P(CudaBits, TokenByTokenAndAsAPromptLogitsAreTheCpusInEveryFormatAndRoundin
 }
 
 TEST_P(CudaBits, HeadNormsPostNormsWindowsAndOddGroupsGiveTheCpusBits) {
-  const TestModel model(Format::Q5_0, {.n_embd = 192,
-                                       .n_head = 6,
-                                       .head_dim = 32,
-                                       .n_ff = 320,
-                                       .n_layer = 3,
-                                       .head_norms = true,
-                                       .post_norms = true});
+  const TestModel model(Format::Q5_0, kNormsEverywhere);
   const Program p = model.program();
   for (KvType kv : {KvType::f16, KvType::f32}) {
     const std::vector<float> want = on_cpu(p, Rounding::refined, kv, 9);
