@@ -82,15 +82,15 @@ struct Reference<T>::Call {
     return sum;
   }
 
-  // y = w x^T.  w: [count, stride], x: [tokens, columns], y: [count, tokens].
-  void products(const WrongLinear& wrong, const T* w, int count, int64_t stride, const T* x, int tokens,
+  // y = w x^T.  w: [count, stride], x: [many, columns], y: [count, many].
+  void products(const WrongLinear& wrong, const T* w, int count, int64_t stride, const T* x, int many,
                 int columns, T* y) const {
     const bool plain = wrong.accumulator == Rounded::none && !self.arithmetic_.sums_from_end;
     if constexpr (std::is_same_v<T, float>) {
-      if (plain) return dot_rows(w, count, stride, x, tokens, columns, y);
+      if (plain) return dot_rows(w, count, stride, x, many, columns, y);
     }
-    for (int i = 0; i < count * tokens; ++i) {
-      const T *a = w + i / tokens * stride, *b = x + int64_t(i % tokens) * columns;
+    for (int i = 0; i < count * many; ++i) {
+      const T *a = w + i / many * stride, *b = x + int64_t(i % many) * columns;
       y[i] = plain ? ops::dot(a, b, columns) : other_dot(wrong, a, b, columns);
     }
   }
