@@ -52,7 +52,7 @@ class Bits(unittest.TestCase):
         for name in ("smollm2", "gemma"):
             path = h.real_model(name)[0]
             run = ["run", "-m", path, "-p", "one two three one two three one two", "-n", 24, "-q", "--ignore-eos"]
-            first = h.plumb(*run, "--temp", 0)  # screens gemma's output matrix
+            first = h.plumb(*run, "--temp", 0)
             for mode in (["--temp", "1e-30"], ["--temp", 0, "--spec", "ngram"], ["--temp", 0, "-t", 1, "-ub", 3],
                          ["--temp", 0, "--no-repack-cache"]):
                 with self.subTest(name, mode=mode):

@@ -21,7 +21,7 @@ struct Flags {
                                    batches = {"2048"}, ubatches = {"512"}, threads = {"0"};
   std::vector<std::string> types_k = {"f16"}, types_v = {"f16"};
   int repetitions = 5, delay = 0, probe_mib = 1024;
-  bool no_warmup = false, no_probe = false, steps = false, greedy = false;
+  bool no_warmup = false, no_probe = false, steps = false;
   std::string output = "md";
 };
 
@@ -97,7 +97,7 @@ Amount amount_of(const Test& t, int batch, int ubatch) {
   return {passes, t.prompt + t.answer, wanted, t.depth};
 }
 
-void set_limits(BenchResult& r, const Plan& plan, const Test& t, bool greedy, MachineProbe& probe) {
+void set_limits(BenchResult& r, const Plan& plan, const Test& t, MachineProbe& probe) {
   BenchLimits& l = r.limits;
   const MachineProbe::Now now = probe.measure_again();
   l.now_read = now.read, l.now_int8 = now.int8;
@@ -109,7 +109,7 @@ void set_limits(BenchResult& r, const Plan& plan, const Test& t, bool greedy, Ma
     Work linear = l.work;
     linear.attention = 0;
     l.share = l.work.seconds(probe) / seconds, l.linear_share = linear.seconds(probe) / seconds;
-  } else if (t.prompt == 0 && !greedy) {  // how much of a screened output matrix is read depends on the text
+  } else if (t.prompt == 0) {
     l.bytes_per_token = l.work.bytes / t.answer;
     l.share = l.work.bytes / seconds / probe.read_rate();
   }
@@ -150,9 +150,7 @@ class Bench {
     m.cache_type_k = s.type_k, m.cache_type_v = s.type_v, m.ubatch_size = s.ubatch;
     m.ctx_size = 1;
     for (const Test& t : tests_) m.ctx_size = std::max(m.ctx_size, t.prompt + t.answer + t.depth);
-    RunnerOptions options = m.runner(&interrupt_flag());
-    options.likeliest = f_.greedy;
-    BenchEngine engine(model, options);
+    BenchEngine engine(model, m.runner(&interrupt_flag()));
     for (const Test& t : tests_) {
       if (f_.delay > 0) std::this_thread::sleep_for(std::chrono::seconds(f_.delay));
       BenchResult r = describe(model, m, s, t);
@@ -191,7 +189,7 @@ class Bench {
     }
     if (!s || !probe) return;
     s->time_steps(nullptr);
-    set_limits(r, s->plan(), t, f_.greedy, *probe);
+    set_limits(r, s->plan(), t, *probe);
     if (!f_.steps) return;
     const Amount once = amount_of(t, r.n_batch, r.n_ubatch);
     for (StepTime& time : times) time.seconds /= f_.repetitions;
@@ -243,8 +241,6 @@ void add_bench(CLI::App& root) {
   flag(c, "--delay", o->delay, "Seconds of rest before every test")
       ->check(CLI::Range(0, 3600))
       ->capture_default_str();
-  flag(c, "--greedy", o->greedy,
-       "Ask for the likeliest token only, as run --temp 0 does: the output matrix may be screened");
   flag(c, "--no-warmup", o->no_warmup, "No run before the first that counts");
   flag(c, "--steps", o->steps, "Also the time of every step of the plan");
   flag(c, "--no-probe", o->no_probe, "Do not measure the limits of the machine");

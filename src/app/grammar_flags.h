@@ -17,15 +17,16 @@ struct GrammarFlags {
 
   void add(CLI::App* command);
 
-  int given() const {
-    return !grammar.empty() + !grammar_file.empty() + !schema.empty() + !schema_file.empty();
-  }
-
   /// Throws Error "usage.grammar" when several were given, or one where the text may not end.
   void check(bool ignore_eos) const;
 
   /// Nothing when none was given. Throws as Grammar::parse and json_schema_grammar.
   std::optional<GrammarState> state(const Tokenizer& tokenizer) const;
+
+ private:
+  int given() const {
+    return !grammar.empty() + !grammar_file.empty() + !schema.empty() + !schema_file.empty();
+  }
 };
 
 }  // namespace plumb

@@ -55,12 +55,10 @@ void run(RunOptions& o) {
   ProgressBar bar;
   Model model(o.model.path(), o.model.options(bar.callback()));
   const FaultyRun faulty(o.fault, o.model, model);
-  faulty.sampler(o.generate.sampler);
-  RunnerOptions options = faulty.runner(o.model.runner(&interrupt_flag()));
-  options.likeliest = greedy(o.generate.sampler) && !o.grammar.given();
-  const auto runner = Runner::make(model, options);
+  const auto runner = Runner::make(model, faulty.runner(o.model.runner(&interrupt_flag())));
   std::vector<int> ids = faulty.ids(o.prompt, model);
   if (!o.quiet) warn_unused(model);
+  faulty.sampler(o.generate.sampler);
   o.generate.grammar = o.grammar.state(faulty.tokenizer(model));
   const Generated g = generate(*runner, faulty.tokenizer(model), ids, o.generate, [&](std::string_view text) {
     bar.erase();

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
-#include <limits>
 
 #include "base/error.h"
 #include "cpu/linear/linear.h"
@@ -34,14 +33,9 @@ struct CpuExecutor::Bound : Steps {
 
 namespace {
 
-// But for minus infinity where rows may be left out.
-bool finite(std::span<const float> x, bool some_left_out) {
-  constexpr uint32_t kLeftOut = 0xff800000u;
+bool finite(std::span<const float> x) {
   uint32_t most = 0;  // of the bits without sign
-  for (float v : x) {
-    const uint32_t bits = std::bit_cast<uint32_t>(v);
-    most = std::max(most, some_left_out && bits == kLeftOut ? 0 : bits & 0x7fffffffu);
-  }
+  for (float v : x) most = std::max(most, std::bit_cast<uint32_t>(v) & 0x7fffffffu);
   return most < 0x7f800000u;
 }
 
@@ -79,7 +73,6 @@ void CpuExecutor::run(const Batch& batch) {
   b.batch = &batch;
   b.prepare_attention();
   b.tap_failure = nullptr;
-  b.largest_lower = -std::numeric_limits<float>::infinity();
   b.pool.run([&](int thread) {
     Clock::time_point last = b.times ? Clock::now() : Clock::time_point();
     for (size_t i = 0; i < b.plan.steps.size(); ++i) {
@@ -88,10 +81,6 @@ void CpuExecutor::run(const Batch& batch) {
         for (int row = 0; row < rows; ++row) b.prepare(i, row, thread);
       } else if (rows > 0) {
         for (int row; (row = b.pool.claim(rows)) >= 0;) b.prepare(i, row, thread);
-        b.pool.barrier();
-      }
-      if (b.screens(i)) {
-        for (int unit; (unit = b.pool.claim(units)) >= 0;) b.screen(i, unit, thread);
         b.pool.barrier();
       }
       for (int unit; (unit = b.pool.claim(units)) >= 0;) b.run(i, unit, thread);
@@ -109,8 +98,7 @@ void CpuExecutor::run(const Batch& batch) {
   // Products in f32 raise no flag: what they spoil shows in the logits.
   const Value output = b.plan.program->output;
   for (size_t i = 0; b.plan.places[size_t(output)] >= 0 && i < batch.wanted.size(); ++i) {
-    if (!finite(row(output, int(i)), batch.likeliest))
-      refuse(b.plan.program->nodes[size_t(output)].name, batch);
+    if (!finite(row(output, int(i)))) refuse(b.plan.program->nodes[size_t(output)].name, batch);
   }
 }
 

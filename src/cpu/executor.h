@@ -34,7 +34,6 @@ struct Batch {
   std::span<const int> positions;
   std::span<KvCache* const> caches;  // by row; room for the position has been reserved
   std::span<const int> wanted;       // rows whose logits are asked for, ascending
-  bool likeliest = false;            // of logits only the largest matters; any other may be -infinity
   const Tap* tap = nullptr;          // is shown the plan's taps, on any thread but one at a time
 };
 

@@ -9,7 +9,6 @@
 
 #include "base/isa.h"
 #include "cpu/kv_layout.h"
-#include "cpu/packing.h"
 #include "cpu/x8.h"
 #include "program/program.h"
 
@@ -29,7 +28,7 @@ using FaultFlag = std::atomic<bool>;
 struct MatmulArgs {
   const uint8_t* packed;  // of the first group
   int64_t group_bytes;
-  int groups;  // an even number for more than two tokens
+  int groups;  // an even number
   int columns;
   int n;           // tokens
   X8 x8;           // or
@@ -97,8 +96,8 @@ struct MergeArgs {
 
 struct Kernels {
   Isa isa;
-  /// For n tokens; null where the format has no kernel of its own and is decoded to f32 first.
-  Matmul (*matmul)(Format format, Packing packing) noexcept;
+  /// By Format, for n tokens; null where the format has no kernel of its own and is decoded to f32 first.
+  Matmul (*matmul)(Format format) noexcept;
   void (*row)(const RowArgs&, int row_in, int row_out) noexcept;
   void (*head)(const HeadArgs&) noexcept;
   void (*store_k)(const KvHead& kv, int pos, const float* k) noexcept;

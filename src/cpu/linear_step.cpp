@@ -63,7 +63,6 @@ void Steps::prepare(size_t i, int row, int thread) {
     x = rows(s.x).f32 + row * stride(s.x);
   }
   k.quantise(x, rounded_input(s, step.wanted, thread), p.shape(s.x).size(), n(step.wanted), row, &faults[i]);
-  if (screens(i)) note_norm(s, thread);
 }
 
 int Steps::groups_of(const LinearStep::Part& part) const {
@@ -76,7 +75,7 @@ void Steps::decoded_matmul(const WeightRef& w, MatmulArgs a, int first_row) {
   float* panel = reinterpret_cast<float*>(a.scratch + 32 * int64_t(a.columns));
   float* row = reinterpret_cast<float*>(a.scratch);
   const int64_t stride = row_bytes(w.format, w.columns);
-  const Matmul f32_matmul = k.matmul(Format::F32, Packing::plain);
+  const Matmul f32_matmul = k.matmul(Format::F32);
   for (int g = 0; g < a.groups; g += 2) {
     for (int r = 0; r < 32; ++r) {
       const int64_t at = first_row + g * 16 + r;
@@ -97,68 +96,55 @@ void Steps::decoded_matmul(const WeightRef& w, MatmulArgs a, int first_row) {
   }
 }
 
-MatmulArgs Steps::matmul_args(const LinearStep& s, const LinearStep::Part& part, const Unit& u, Block block,
-                              Rows y) const {
+void Steps::matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, Block block, Rows y,
+                   Rows residual) {
   const WeightRef& w = p.weights[size_t(part.w)];
   const CpuWeights::Matrix& m = weights.matrix(part.w);
+  const int tokens = n(u.wanted), row = block.first_group * 16;
+  const float* bias = weights.vector(part.bias);
   MatmulArgs a{};
   a.packed = m.groups + block.first_group * m.group_bytes, a.group_bytes = m.group_bytes;
-  a.groups = block.groups, a.columns = int(w.columns), a.n = n(u.wanted);
+  a.groups = block.groups, a.columns = int(w.columns), a.n = tokens;
   if (quantised_input(w.format)) {
     a.x8 = rounded_input(s, u.wanted, u.thread);
   } else {
     a.x = rows(s.x).f32, a.x_stride = stride(s.x);
   }
   a.y = y.f32, a.y_stride = y.stride;
-  a.scratch = u.scratch + linear_scratch(plan, s).kernel;
-  return a;
-}
-
-void Steps::matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, Block block, Rows y,
-                   Rows residual) {
-  const WeightRef& w = p.weights[size_t(part.w)];
-  const CpuWeights::Matrix& m = weights.matrix(part.w);
-  const int row = block.first_group * 16;
-  const float* bias = weights.vector(part.bias);
-  MatmulArgs a = matmul_args(s, part, u, block, y);
   if (!bias) a.residual = residual.f32, a.residual_stride = residual.stride;
-  if (const Matmul f = m.group_bytes > 0 ? k.matmul(w.format, m.packing) : nullptr) {
+  a.scratch = u.scratch + linear_scratch(plan, s).kernel;
+  if (const Matmul f = m.group_bytes > 0 ? k.matmul(w.format) : nullptr) {
     f(a);
   } else {
     decoded_matmul(w, a, row);
   }
-  for (int t = 0; bias && t < a.n; ++t) {  // the bias, then the residual
+  for (int t = 0; bias && t < tokens; ++t) {  // the bias, then the residual
     float* of_token = y.f32 + t * y.stride;
     k.add(of_token, bias + row, of_token, block.groups * 16);
     if (residual.f32) k.add(residual.f32 + t * residual.stride, of_token, of_token, block.groups * 16);
   }
 }
 
-Steps::Block Steps::block_of(const LinearStep& s, const LinearStep::Part& part, int unit, bool wanted) const {
-  const int64_t pairs = groups_of(part) / 2, units = units_of(s, part, wanted);
-  const int first = int(unit * pairs / units) * 2, end = int((unit + 1) * pairs / units) * 2;
-  return {first, end - first};
-}
-
 void Steps::operator()(const LinearStep& s, const Unit& u) {
   const int tokens = n(u.wanted);
-  int unit = u.index;
+  int64_t index = u.index;
   size_t part = 0;
   const auto units = [&] { return units_of(s, s.parts[part], u.wanted); };
-  while (s.glu < 0 && unit >= units()) unit -= units(), ++part;
-  const Block block = block_of(s, s.parts[part], unit, u.wanted);
-  const int column = block.first_group * 16;
+  while (s.glu < 0 && index >= units()) index -= units(), ++part;
+  const int pairs = groups_of(s.parts[part]) / 2;
+  const auto border = [&](int64_t i) { return int(i * pairs / units()) * 2; };
+  const int first = border(index), groups = border(index + 1) - first, column = first * 16;
+  const Block block{first, groups};
   if (s.glu < 0) {
     const Rows out = rows(s.sum >= 0 ? s.sum : s.parts[part].out),
                residual = s.sum >= 0 ? rows(s.residual) : Rows{};
-    if (screens(u.step)) return matmul_likely(s, u, block, {out.f32 + column, out.stride});
     matmul(s, s.parts[part], u, block, {out.f32 + column, out.stride},
            {residual.f32 ? residual.f32 + column : nullptr, residual.stride});
     return;
   }
   float* gate = reinterpret_cast<float*>(u.scratch + linear_scratch(plan, s).work);
   float* up = gate + work_floats(plan);
-  const int width = block.groups * 16;
+  const int width = groups * 16;
   matmul(s, s.parts[0], u, block, {gate, width}, {});
   matmul(s, s.parts[1], u, block, {up, width}, {});
   const Rows out = rows(s.glu);

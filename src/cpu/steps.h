@@ -28,12 +28,7 @@ struct Steps {
   static int64_t rounded_bytes(const Plan& plan);
 
   Steps(const Plan& plan_, const CpuWeights& weights_, const Kernels& kernels_, Pool& pool_)
-      : plan(plan_),
-        p(*plan_.program),
-        weights(weights_),
-        k(kernels_),
-        pool(pool_),
-        input_norms(size_t(pool_.threads())) {}
+      : plan(plan_), p(*plan_.program), weights(weights_), k(kernels_), pool(pool_) {}
 
   /// Units of work of step i for the current batch; from shapes only.
   int units(size_t i) const { return count(plan.steps[i]); }
@@ -44,12 +39,6 @@ struct Steps {
   int rows_to_prepare(size_t i) const;
   bool prepares_alone(size_t i) const { return rows_to_prepare(i) <= kFewRows; }
   void prepare(size_t i, int row, int thread);
-
-  /// The output matrix, of whose rows only the largest matters: a pass over its high plane first, in the same
-  /// units, bounds every logit (cpu/linear/packed_planes.h).
-  bool screens(size_t i) const;
-  void note_norm(const LinearStep& s, int thread);
-  void screen(size_t i, int unit, int thread);
 
   /// Tokens that one attention unit takes at most: as many as fill the kernel's rows.
   static int attention_tokens(const Program& p, const AttentionStep& s);
@@ -68,9 +57,7 @@ struct Steps {
   const Kernels& k;
   Pool& pool;
   const Batch* batch = nullptr;
-  std::exception_ptr tap_failure;    // of the current batch
-  std::atomic<float> largest_lower;  // of all lower bounds of logits
-  std::vector<float> input_norms;    // by thread: of what the output matrix multiplies, if it is screened
+  std::exception_ptr tap_failure;  // of the current batch
   Buffer arena, scratch, rounded;
   Buffer partials;             // of attention: [token, kv head, chunk]
   int chunks = 0;              // of the longest sequence of the batch, if attention is split
@@ -119,14 +106,10 @@ struct Steps {
   struct Block {  // of a matrix: groups of 16 rows
     int first_group, groups;
   };
-  Block block_of(const LinearStep& s, const LinearStep::Part& part, int unit, bool wanted) const;
   // y = x W^T over the block's rows, plus bias, plus residual, where there are any.
   void matmul(const LinearStep& s, const LinearStep::Part& part, const Unit& u, Block block, Rows y,
               Rows residual);
-  MatmulArgs matmul_args(const LinearStep& s, const LinearStep::Part& part, const Unit& u, Block block,
-                         Rows y) const;
   void decoded_matmul(const WeightRef& w, MatmulArgs a, int first_row);
-  void matmul_likely(const LinearStep& s, const Unit& u, Block block, Rows y);
   int attention_tile(const AttentionStep& s) const;
   AttentionArgs attention_args(const AttentionStep& s, const Unit& u, int kv_head, int first,
                                const KvHead& head) const;

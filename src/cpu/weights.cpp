@@ -24,11 +24,11 @@ void classify(const Program& p, std::vector<bool>& is_matrix, std::vector<bool>&
 }
 
 // The sixteen rows of a group as they lie in the file; null past the last.
-void pack(const WeightRef& w, Packing packing, int64_t group, uint8_t* out) {
+void pack(const WeightRef& w, int64_t group, uint8_t* out) {
   const int64_t stride = row_bytes(w.format, w.columns);
   const uint8_t* rows[16] = {};
   for (int64_t r = 0; r < 16 && group * 16 + r < w.rows; ++r) rows[r] = w.data + (group * 16 + r) * stride;
-  pack_group(w.format, packing, rows, int(w.columns), out);
+  pack_group(w.format, rows, int(w.columns), out);
 }
 
 // Of what the packed bytes are made: shapes and formats, the file's stamp, and samples of every matrix.
@@ -44,17 +44,6 @@ uint64_t cache_key(const Program& p, const std::vector<bool>& is_matrix, uint64_
       text += fmt::format(" {}", checksum(r.data + at, sample));
   }
   return checksum(text);
-}
-
-// The output matrix where screening it pays: Q8_0, at least a quarter of all bytes (docs/performance.md); or
-// -1.
-Weight screened_output(const Program& p) {
-  const auto* l = std::get_if<Linear>(&p.nodes[size_t(p.output)].op);
-  if (!l || l->bias >= 0 || p.weights[size_t(l->w)].format != Format::Q8_0) return -1;
-  int64_t all = 0;
-  for (const WeightRef& w : p.weights) all += w.rows * row_bytes(w.format, w.columns);
-  const WeightRef& w = p.weights[size_t(l->w)];
-  return 4 * w.rows * row_bytes(w.format, w.columns) >= all ? l->w : -1;
 }
 
 // The pages of the source that were packed, or of which samples were read, are not needed again.
@@ -91,8 +80,7 @@ void CpuWeights::pack(const Program& program, const std::vector<Group>& groups, 
     for (int u; (u = pool.claim(int((groups.size() + kPerUnit - 1) / kPerUnit))) >= 0;) {
       const size_t end = std::min(groups.size(), size_t(u + 1) * kPerUnit);
       for (size_t i = size_t(u) * kPerUnit; i < end; ++i)
-        plumb::pack(program.weights[groups[i].weight], matrices_[groups[i].weight].packing, groups[i].index,
-                    to + groups[i].offset);
+        plumb::pack(program.weights[groups[i].weight], groups[i].index, to + groups[i].offset);
       done.fetch_add(int64_t(end) - u * kPerUnit, std::memory_order_relaxed);
       if (thread == 0) progress(double(done.load()) / double(groups.size()));
     }
@@ -104,16 +92,13 @@ CpuWeights::CpuWeights(const Program& program, Pool& pool, const PackedCache& ca
     : matrices_(program.weights.size()), vectors_(program.weights.size()) {
   std::vector<bool> is_matrix(program.weights.size()), is_vector(program.weights.size());
   classify(program, is_matrix, is_vector);
-  const Weight screened = screened_output(program);
   for (size_t w = 0; w < program.weights.size(); ++w) {
     const WeightRef& ref = program.weights[w];
     if (is_vector[w]) {
       vectors_[w].resize(size_t((ref.columns + 31) / 32 * 32));
       decode(ref.format, ref.data, ref.columns, vectors_[w].data());
     }
-    if (!is_matrix[w]) continue;
-    const Packing packing = Weight(w) == screened ? Packing::planes : Packing::plain;
-    matrices_[w] = {ref.data, packed_group_bytes(ref.format, packing, int(ref.columns)), packing};
+    if (is_matrix[w]) matrices_[w] = {ref.data, packed_group_bytes(ref.format, int(ref.columns))};
   }
   std::vector<PackedPart> parts;
   const std::vector<Group> groups = lay_out(program, parts);

@@ -7,7 +7,6 @@
 #include "base/pool.h"
 #include "cpu/memory.h"
 #include "cpu/packed_file.h"
-#include "cpu/packing.h"
 #include "program/program.h"
 
 namespace plumb {
@@ -29,7 +28,6 @@ class CpuWeights {
   struct Matrix {
     const uint8_t* groups = nullptr;  // packed, or the file's own bytes where group_bytes is 0
     int64_t group_bytes = 0;
-    Packing packing = Packing::plain;
   };
   const Matrix& matrix(Weight w) const { return matrices_[size_t(w)]; }
   /// Null for w = -1. Padded with zeros to a multiple of 32.

@@ -42,8 +42,7 @@ class CpuRunner : public Runner {
       const int64_t first = length_ + (t.wanted ? wanted.front() : 0);
       options_.see({t.value, first, t.rows, t.stride, t.data});
     };
-    const bool taps = !options_.taps.empty();
-    executor.run({tokens, positions, caches, wanted, options_.likeliest && !taps, taps ? &tap : nullptr});
+    executor.run({tokens, positions, caches, wanted, options_.taps.empty() ? nullptr : &tap});
   }
 
   std::span<const float> decode_piece(std::span<const int> tokens, bool last) override {

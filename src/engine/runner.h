@@ -57,8 +57,6 @@ struct RunnerOptions {
   bool fuse = true;
   int draft = 0;  // ids that prompt lookup may draft for one pass; 0: none; changes no bit; only the CPU's
                   // fast arithmetic
-  bool likeliest = false;     // of logits only the largest is asked for; others may be minus infinity, which
-                              // saves bytes where the output matrix can be screened
   std::set<Value> taps = {};  // shown to `see`, which changes no bit; neither on CUDA nor beside drafts
   std::function<void(const SeenRows&)> see = {};
   std::set<Value> inner_taps = {};  // attentions whose inner values `see_inner` is shown; references only

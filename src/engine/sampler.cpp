@@ -91,6 +91,14 @@ void in_range(const char* name, double value, double min, double max) {
                .where = {.key = name}});
 }
 
+// Whether any penalty changes logits.
+bool penalises(const SamplerOptions& o) {
+  return o.repeat_penalty != 1 || o.presence_penalty != 0 || o.frequency_penalty != 0;
+}
+
+// Whether the largest logit alone decides, unless a grammar has a say.
+bool greedy(const SamplerOptions& o) { return o.temperature <= 0 && !penalises(o) && o.logit_bias.empty(); }
+
 }  // namespace
 
 std::span<const std::string_view> sampler_names() { return kNames; }
@@ -112,12 +120,6 @@ void check(const SamplerOptions& o) {
                  .where = {.key = "--samplers"}});
   }
 }
-
-bool penalises(const SamplerOptions& o) {
-  return o.repeat_penalty != 1 || o.presence_penalty != 0 || o.frequency_penalty != 0;
-}
-
-bool greedy(const SamplerOptions& o) { return o.temperature <= 0 && !penalises(o) && o.logit_bias.empty(); }
 
 double counter_uniform(uint64_t seed, uint64_t sequence, uint64_t position) {
   return double(mix(mix(mix(seed) ^ sequence) ^ position) >> 11) * 0x1p-53;

@@ -25,11 +25,6 @@ struct SamplerOptions {
 /// Names that a chain may hold.
 std::span<const std::string_view> sampler_names();
 
-/// Whether any penalty changes logits.
-bool penalises(const SamplerOptions& options);
-/// Whether the largest logit alone decides, unless a grammar has a say.
-bool greedy(const SamplerOptions& options);
-
 /// Throws Error "sampler.value" for a parameter that is not finite or outside its range, or an unknown name
 /// in the chain.
 void check(const SamplerOptions& options);

@@ -40,7 +40,7 @@ struct Sequences::State {
     if (options.cancel && options.cancel->load())
       throw Error({.code = "run.cancelled", .found = "an interrupt"});
     for (size_t i = 0; i < pass.tokens.size(); ++i) pass.caches[i]->reserve(pass.positions[i] + 1);
-    executor.run({pass.tokens, pass.positions, pass.caches, pass.wanted, options.likeliest});
+    executor.run({pass.tokens, pass.positions, pass.caches, pass.wanted});
     for (int s : pass.sequences) ++sequences[size_t(s)].length;
     std::vector<Row> rows;
     for (size_t i = 0; i < pass.wanted.size(); ++i) {

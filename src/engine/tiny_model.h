@@ -22,9 +22,8 @@ struct TinyOptions {
   Format format = Format::F32;  // of the matrices
   uint64_t seed = 1;
   std::string nan_in = {};  // this tensor's first number is NaN
-  int n_vocab = 50;
-  int n_vocab_out = 0;  // rows of "output"; 0: tied to token_embd
-  int width = 64;       // of the stream; from 256 on all formats divide its rows
+  int n_vocab_out = 0;      // rows of "output"; 0: tied to token_embd
+  int width = 64;           // of the stream; from 256 on all formats divide its rows
   int layers = 3;
   bool encoded = false;       // matrices are Gaussian and encoded, not random codes
   bool rope_factors = false;  // has rope_freqs
@@ -40,7 +39,7 @@ class TinyModel {
 
   explicit TinyModel(TinyOptions options) : o_(std::move(options)), random_(o_.seed) {
     keys();
-    matrix("token_embd", embd(), o_.n_vocab);
+    matrix("token_embd", embd(), kVocab);
     for (int l = 0; l < o_.layers; ++l) layer("blk." + std::to_string(l) + ".");
     vector("output_norm.weight", embd(), o_.norm_size);
     if (o_.n_vocab_out > 0) matrix("output", embd(), o_.n_vocab_out);

@@ -6,6 +6,6 @@
 
 namespace plumb {
 
-Matmul avx2_matmul(Format format, Packing packing) noexcept { return find_matmul<Avx2>(format, packing); }
+Matmul avx2_matmul(Format format) noexcept { return find_matmul<Avx2>(format); }
 
 }  // namespace plumb

@@ -6,6 +6,6 @@
 
 namespace plumb {
 
-Matmul avx512_matmul(Format format, Packing packing) noexcept { return find_matmul<Avx512>(format, packing); }
+Matmul avx512_matmul(Format format) noexcept { return find_matmul<Avx512>(format); }
 
 }  // namespace plumb

@@ -37,23 +37,13 @@ PickLine<V, P> line_picker(int line, std::integer_sequence<int, k...>) {
   return kPickers[line];
 }
 
-/// Bytes of a group that one pass over its codes reads in ascending order: all, unless the packing says less.
-template <class P>
-constexpr int64_t stream_bytes(int columns) {
-  if constexpr (requires { P::stream_bytes(columns); }) {
-    return P::stream_bytes(columns);
-  } else {
-    return P::group_bytes(columns);
-  }
-}
-
 // G groups of 16 rows times N tokens.
 template <class V, class P, int G, int N, bool kLow>
 struct Direct {
   using F = typename V::F;
   using I = typename V::I;
   static constexpr int kStart = V::template start_offset<P::kOffset>(), kSub = P::kSub, kStep = P::kStep;
-  static constexpr int kStepBytes = int(stream_bytes<P>(8192) / (8192 / 32)) * kStep;
+  static constexpr int kStepBytes = int(P::group_bytes(8192) / (8192 / 32)) * kStep;
   // Lines under one scale: eight in two sums, so that a product waits for fewer others; four in one.
   static constexpr int kChains = kSub == 1 ? 2 : 1;
 
@@ -67,12 +57,12 @@ struct Direct {
       for (int j = 0; j < N; ++j) acc[g][j] = V::zero();
     }
     const int blocks = columns / 32;
-    const int64_t stream = stream_bytes<P>(columns), block_bytes = stream / blocks;
+    const int64_t block_bytes = group_bytes / blocks;
     for (int window = 0; window * kWindow < columns; ++window) {
       const int end = std::min(blocks, (window + 1) * (kWindow / 32));
       for (int b = window * (kWindow / 32); b < end; b += kStep) {
         int64_t ahead = b * block_bytes + kAhead;
-        if (ahead >= stream) ahead += G * group_bytes - stream;  // behind the last of these groups
+        if (ahead >= group_bytes) ahead += (G - 1) * group_bytes;  // behind the last of these groups
 #pragma GCC unroll 4
         for (int g = 0; g < G; ++g) {
 #pragma GCC unroll 40
@@ -172,11 +162,11 @@ __attribute__((noinline)) void direct_groups(const MatmulArgs& a, int first, con
   }
 }
 
-// The groups from `first` on, G at a time.
+// The groups from `first` on, G at a time; they come in pairs.
 template <class V, class P, int G, int N, bool kLow>
 void direct(const MatmulArgs& a, int first, const TileView& x) {
   for (; first + G <= a.groups; first += G) direct_groups<V, P, G, N, kLow>(a, first, x);
-  if constexpr (G > 1) direct<V, P, G / 2, N, kLow>(a, first, x);
+  if constexpr (G > 2) direct<V, P, G / 2, N, kLow>(a, first, x);
 }
 
 }  // namespace

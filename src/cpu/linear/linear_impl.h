@@ -16,7 +16,6 @@
 #include "cpu/linear/float_impl.h"
 #include "cpu/linear/packed.h"
 #include "cpu/linear/packed_k.h"
-#include "cpu/linear/packed_planes.h"
 
 namespace plumb {
 namespace {
@@ -201,9 +200,7 @@ void matmul_codes(const MatmulArgs& a) noexcept {
 }
 
 template <class V>
-Matmul find_matmul(Format format, Packing packing) noexcept {
-  if (packing != Packing::plain)
-    return packing == Packing::planes ? matmul_codes<V, PackedQ8_0Planes> : matmul_codes<V, PackedQ8_0High>;
+Matmul find_matmul(Format format) noexcept {
   switch (format) {
     case Format::Q4_0:
       return matmul_codes<V, PackedQ4_0>;

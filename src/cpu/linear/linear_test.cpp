@@ -222,8 +222,8 @@ INSTANTIATE_TEST_SUITE_P(Formats, LinearKernel, ::testing::ValuesIn(kFormats),
 TEST(LinearKernels, ExistForEveryQuantisedInputFormatAndNoOther) {
   for (const FormatInfo& f : formats()) {
     for (Isa isa : testing::isas()) {
-      const bool has = kernels(isa).matmul(f.format, Packing::plain) != nullptr;
-      EXPECT_EQ(has, packed_group_bytes(f.format, Packing::plain, 256) > 0) << f.name;
+      const bool has = kernels(isa).matmul(f.format) != nullptr;
+      EXPECT_EQ(has, packed_group_bytes(f.format, 256) > 0) << f.name;
       EXPECT_TRUE(has || !quantised_input(f.format)) << f.name;
     }
   }

@@ -100,26 +100,24 @@ inline void random_block(Format f, Random& r, uint8_t* p) {
 }
 
 struct Matrix {
-  Matrix(Format f, int rows_, int columns_, Random& r, Packing packing_ = Packing::plain)
+  Matrix(Format f, int rows_, int columns_, Random& r)
       : format(f),
-        packing(packing_),
         rows(rows_),
         columns(columns_),
         groups((rows_ + 31) / 32 * 2),
         bytes(size_t(rows * row_bytes(f, columns))) {
     for (size_t at = 0; at < bytes.size(); at += size_t(info(f).bytes)) random_block(f, r, bytes.data() + at);
-    group_bytes = packed_group_bytes(f, packing, columns);
+    group_bytes = packed_group_bytes(f, columns);
     packed.assign(size_t(groups * group_bytes), 0xee);
     for (int g = 0; g < groups; ++g) {
       const uint8_t* p[16] = {};
       for (int i = 0; i < 16 && g * 16 + i < rows; ++i) p[i] = row(g * 16 + i);
-      pack_group(f, packing, p, columns, packed.data() + g * group_bytes);
+      pack_group(f, p, columns, packed.data() + g * group_bytes);
     }
   }
   const uint8_t* row(int i) const { return bytes.data() + i * row_bytes(format, columns); }
 
   Format format;
-  Packing packing;
   int rows, columns, groups;
   int64_t group_bytes = 0;
   std::vector<uint8_t> bytes, packed;
@@ -160,7 +158,7 @@ struct Tokens {
 };
 
 // y of tokens [first, first + n) by one call; columns past the groups must stay as they are.
-inline std::vector<float> multiply(Isa isa, const Matrix& m, const Tokens& x, int first, int n, Packing as) {
+inline std::vector<float> multiply(Isa isa, const Matrix& m, const Tokens& x, int first, int n) {
   Activations a(n, m.columns, x.rounding);
   for (int t = 0; t < n; ++t) a.set(t, x.rows[size_t(first + t)]);
   const int width = m.groups * 16, stride = width + 3;
@@ -171,7 +169,7 @@ inline std::vector<float> multiply(Isa isa, const Matrix& m, const Tokens& x, in
   args.columns = m.columns, args.n = n, args.x8 = a.x8;
   args.x = &x.f32[size_t(first) * m.columns], args.x_stride = m.columns;
   args.y = y.data(), args.y_stride = stride, args.scratch = scratch.data();
-  kernels(isa).matmul(m.format, as)(args);
+  kernels(isa).matmul(m.format)(args);
   std::vector<float> out;
   for (int t = 0; t < n; ++t) {
     out.insert(out.end(), y.begin() + t * stride, y.begin() + t * stride + width);
@@ -179,10 +177,6 @@ inline std::vector<float> multiply(Isa isa, const Matrix& m, const Tokens& x, in
       EXPECT_EQ(y[size_t(t * stride + i)], 12345.0f) << "written past the row";
   }
   return out;
-}
-
-inline std::vector<float> multiply(Isa isa, const Matrix& m, const Tokens& x, int first, int n) {
-  return multiply(isa, m, x, first, n, m.packing);
 }
 
 }  // namespace plumb::testing

@@ -6,6 +6,6 @@
 
 namespace plumb {
 
-Matmul neon_matmul(Format format, Packing packing) noexcept { return find_matmul<Neon>(format, packing); }
+Matmul neon_matmul(Format format) noexcept { return find_matmul<Neon>(format); }
 
 }  // namespace plumb

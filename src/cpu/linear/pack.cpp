@@ -4,7 +4,6 @@
 #include "cpu/linear/linear.h"
 #include "cpu/linear/packed.h"
 #include "cpu/linear/packed_k.h"
-#include "cpu/linear/packed_planes.h"
 
 namespace plumb {
 namespace {
@@ -23,13 +22,9 @@ struct PackedFloats {
   }
 };
 
-// Calls `use` with a value of the packing struct; false where there is none.
+// Calls f with a value of the packing struct of the format; false where there is none.
 template <class Use>
-bool with_packing(Format format, Packing packing, Use use) {
-  if (packing == Packing::planes) {
-    use(PackedQ8_0Planes());
-    return true;
-  }
+bool with_packing(Format format, Use use) {
   switch (format) {
     case Format::Q4_0:
       use(PackedQ4_0());
@@ -84,18 +79,16 @@ bool with_packing(Format format, Packing packing, Use use) {
 
 }  // namespace
 
-int64_t packed_group_bytes(Format format, Packing packing, int columns) {
+int64_t packed_group_bytes(Format format, int columns) {
   int64_t bytes = 0;
-  with_packing(format, packing, [&](auto packed) { bytes = packed.group_bytes(columns); });
+  with_packing(format, [&](auto packing) { bytes = packing.group_bytes(columns); });
   return bytes;
 }
 
-int64_t packed_bounds_at(int columns) { return Q8Planes::bounds_at(columns); }
-
-void pack_group(Format format, Packing packing, const uint8_t* const* rows, int columns, uint8_t* out) {
-  with_packing(format, packing, [&](auto packed) {
-    std::memset(out, 0, size_t(packed.group_bytes(columns)));
-    packed.pack(rows, columns, out);
+void pack_group(Format format, const uint8_t* const* rows, int columns, uint8_t* out) {
+  with_packing(format, [&](auto packing) {
+    std::memset(out, 0, size_t(packing.group_bytes(columns)));
+    packing.pack(rows, columns, out);
   });
 }
 

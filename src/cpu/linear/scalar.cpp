@@ -6,6 +6,6 @@
 
 namespace plumb {
 
-Matmul scalar_matmul(Format format, Packing packing) noexcept { return find_matmul<Scalar>(format, packing); }
+Matmul scalar_matmul(Format format) noexcept { return find_matmul<Scalar>(format); }
 
 }  // namespace plumb
