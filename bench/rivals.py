@@ -158,7 +158,8 @@ def race(args, model, test, program, setting):
 
 def best_setting(args, model, test, program):
     """(rate, setting, result) of the rival's fastest setting: the best of some interleaved runs of each."""
-    tried = [(run([program], model, test, args, s)[0], s) for _ in range(args.scout) for s in settings_of(program, test)]
+    settings = settings_of(program, test) if args.setting is None else [args.setting.split()]
+    tried = [(run([program], model, test, args, s)[0], s) for _ in range(args.scout) for s in settings]
     best = {}
     for result, setting in tried:
         if result and result["avg_ts"] > best.get(tuple(setting), (0,))[0]:
@@ -204,6 +205,7 @@ def parse(arguments):
     p.add_argument("--tests", default="pp512,tg128")
     p.add_argument("--rounds", type=int, default=10)
     p.add_argument("--scout", type=int, default=3, help="runs of each of the rival's settings before the rounds")
+    p.add_argument("--setting", help="the rival's arguments, such as '-fa 1 --repack 0', where they are known: nothing is scouted")
     p.add_argument("--steady", type=float, default=0.1, help="rounds whose probe is further than this off the median are dropped")
     p.add_argument("--steal", type=float, default=0.02, help="so are rounds in which more of the machine's time was stolen")
     p.add_argument("--threads", type=int, default=os.cpu_count())
