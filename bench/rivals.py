@@ -158,8 +158,8 @@ def race(args, model, test, program, setting):
 
 def best_setting(args, model, test, program):
     """(rate, setting, result) of the rival's fastest setting: the best of some interleaved runs of each."""
-    settings = settings_of(program, test) if args.setting is None else [args.setting.split()]
-    tried = [(run([program], model, test, args, s)[0], s) for _ in range(args.scout) for s in settings]
+    settings = settings_of(program, test) * args.scout if args.setting is None else [args.setting.split()]
+    tried = [(run([program], model, test, args, s)[0], s) for s in settings]
     best = {}
     for result, setting in tried:
         if result and result["avg_ts"] > best.get(tuple(setting), (0,))[0]:

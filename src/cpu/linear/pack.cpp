@@ -22,7 +22,7 @@ struct PackedFloats {
   }
 };
 
-// Calls f with a value of the packing struct of the format; false where there is none.
+// Calls `use` with a value of the packing struct of the format; false where there is none.
 template <class Use>
 bool with_packing(Format format, Use use) {
   switch (format) {
