@@ -13,15 +13,20 @@ namespace plumb {
 
 class DecodedWeights {
  public:
-  /// Keeps at most so many bytes; weights that come later are decoded whenever they are used.
-  explicit DecodedWeights(int64_t most_bytes) : left_(most_bytes) {}
+  /// Keeps at most so many bytes; weights that come later are decoded whenever they are used. With `right`,
+  /// for the runs of one Program: weights that a fault reads are kept as well, by their place in it, the
+  /// others there.
+  explicit DecodedWeights(int64_t most_bytes, DecodedWeights* right = nullptr)
+      : right_(right), left_(most_bytes) {}
 
-  /// The weight in f32, [rows, columns]; null if a fault reads it, or if there is no room.
+  /// The weight in f32, [rows, columns]; null if there is no room, or if a fault reads it and this is not for
+  /// one Program.
   std::shared_ptr<const std::vector<float>> get(const WeightRef& w, Pool& pool);
 
  private:
+  DecodedWeights* right_;
   std::mutex mutex_;
-  std::map<const uint8_t*, std::shared_ptr<const std::vector<float>>> kept_;  // by place in the file
+  std::map<const void*, std::shared_ptr<const std::vector<float>>> kept_;
   int64_t left_;
 };
 

@@ -17,8 +17,11 @@
 namespace plumb::trace {
 namespace {
 
-constexpr double kPrune = 30;              // nats behind the best after which a hypothesis is not run deeper
-constexpr int kParameters = 3;             // values of one fault's parameter that are
+constexpr double kPrune = 30;        // nats behind the best after which a hypothesis is not run deeper
+constexpr size_t kFittedFaults = 8;  // parametric faults, of those nearest to the numbers, that are fitted
+constexpr int kDeep = 4;             // layers from which on a run is long: then half of these
+constexpr size_t kGlanced = 2;       // runs of those with generated ids that are looked at first
+constexpr int kParameters = 3;       // values of one fault's parameter that are
 constexpr size_t kLeast = 12, kMost = 32;  // hypotheses that are; a third of these where a run is long
 
 class Search {
@@ -118,28 +121,47 @@ class Search {
     return std::exchange(partial_, {});
   }
 
-  std::vector<FaultSet> glance(const std::vector<FaultSet>& sets) {
-    std::vector<Hypothesis> list;
-    for (size_t i = 0; i < sets.size(); ++i) {
-      if (std::optional<Hypothesis> h = s_.glance(sets[i])) list.push_back(std::move(*h));
-      if (request_.progress) request_.progress("first ids", double(i + 1) / double(sets.size()));
+  // Where ids were generated, the first of a run or two are enough to drop most.
+  std::vector<FaultSet> glance(std::vector<FaultSet> sets) {
+    const size_t all = s_.evidence().runs.size();
+    for (size_t runs = std::min(all, kGlanced);; runs = all) {
+      std::vector<Hypothesis> list;
+      for (size_t i = 0; i < sets.size(); ++i) {
+        if (std::optional<Hypothesis> h = s_.glance(sets[i], runs)) list.push_back(std::move(*h));
+        if (request_.progress) request_.progress("first ids", double(i + 1) / double(sets.size()));
+      }
+      sets = survivors(list, depths_[0], runs < all ? 3 * kMost : kMost, s_.glance({}, runs)->log_likelihood);
+      if (runs == all) return sets;
     }
-    return survivors(list, depths_[0]);
   }
 
-  // Adds each parametric fault with the parameter that fits best, where it shows at this depth.
+  // Adds the parametric faults that come nearest to the numbers, with the parameter that fits best.
   void fit(std::vector<Hypothesis>& list, int depth) {
-    std::map<const Fault*, const Hypothesis*> best;
-    for (const Hypothesis& h : list) {
-      if (h.faults.empty() || !h.faults.back().fault->parameter.name || h.expected.like_health) continue;
-      const Hypothesis*& b = best[h.faults.back().fault];
-      if (!b || h.log_likelihood > b->log_likelihood) b = &h;
-    }
-    std::vector<FaultSet> sets;
+    if (s_.evidence().numbers() == 0) return;
+    struct Fitted {
+      const Hypothesis* h;
+      double distance;
+    };
+    std::map<std::string, Fitted> best;
     double most = -INFINITY;
-    for (const Hypothesis& h : list) most = std::max(most, h.log_likelihood);
-    for (const auto& [fault, h] : best) {
-      if (h->faults.size() < 2 || h->log_likelihood > most - kPrune) sets.push_back(h->faults);
+    for (const Hypothesis& h : list) {
+      most = std::max(most, h.log_likelihood);
+      if (h.faults.empty() || !h.faults.back().fault->parameter.name || h.expected.like_health) continue;
+      std::string key;
+      for (const ChosenFault& c : h.faults) key += std::string(c.fault->id) + " ";
+      const Fitted f{&h, s_.distance(h.expected.exact)};
+      const auto [at, fresh] = best.try_emplace(key, f);
+      if (!fresh && f.distance < at->second.distance) at->second = f;
+    }
+    std::vector<Fitted> order;
+    for (const auto& [key, f] : best) order.push_back(f);
+    std::stable_sort(order.begin(), order.end(),
+                     [](const Fitted& a, const Fitted& b) { return a.distance < b.distance; });
+    const size_t fitted = depth > kDeep ? kFittedFaults / 2 : kFittedFaults;
+    std::vector<FaultSet> sets;
+    for (size_t i = 0; i < order.size(); ++i) {
+      const Hypothesis& h = *order[i].h;
+      if ((i < fitted && h.faults.size() < 2) || h.log_likelihood > most - kPrune) sets.push_back(h.faults);
     }
     for (const FaultSet& set : sets) {
       const std::optional<FaultSet> fitted = fit_parameter(s_, set, depth);
@@ -150,13 +172,15 @@ class Search {
 
   // Those to run deeper. All that say the same as health stay together with it.
   std::vector<FaultSet> survivors(std::vector<Hypothesis>& list, int depth) const {
+    return survivors(list, depth, depth == depths_[0] ? kMost : kMost / 3, s_.healthy(depth).log_likelihood);
+  }
+  std::vector<FaultSet> survivors(std::vector<Hypothesis>& list, int depth, size_t most,
+                                  double health) const {
     sort(list);
-    const double health = s_.healthy(depth).log_likelihood;
     const double best = list.empty() ? health : std::max(health, score(list[0]));
     std::vector<FaultSet> sets;
     const bool healthy = health > best - kPrune / 3;
-    const size_t most = depth == depths_[0] ? kMost : kMost / 3,
-                 least = depth == depths_[0] ? kLeast : kLeast / 2;
+    const size_t least = depth == depths_[0] ? kLeast : kLeast / 2;
     std::map<std::string, int> parameters;  // of the same faults: the best of them are enough
     for (const Hypothesis& h : list) {
       std::string faults;
@@ -278,8 +302,8 @@ Diagnosis diagnose(const DiagnoseRequest& request) {
   Search search(request, simulator);
   try {
     search.singles();
-    for (size_t size = 2; int(size) <= request.max_faults; ++size) {
-      // Where one fault more brought nothing, two will not.
+    for (size_t size = 2; int(size) <= request.max_faults && evidence.numbers() > 0; ++size) {
+      // Ids alone tell too little of two. Where one fault more brought nothing, two will not.
       if (is_explained(simulator, search.found) || (size > 2 && search.found[0].faults.size() + 1 < size))
         break;
       search.larger_sets();

@@ -117,4 +117,10 @@ void set_key(Variant& v, const std::string& key, double value);
 void set_key_integer(Variant& v, const std::string& key, int64_t value);
 void drop_key(Variant& v, const std::string& key);
 
+/// A fault whose edit a file can carry as it is.
+inline Fault carried(Fault f) {
+  f.poison = f.edit;
+  return f;
+}
+
 }  // namespace plumb::trace

@@ -382,12 +382,6 @@ std::string bytes_of_floats_swapped(Variant& v, double) {
   return any ? "" : "no tensor is F32";
 }
 
-// An edit that a file can carry as it is.
-Fault carried(Fault f) {
-  f.poison = f.edit;
-  return f;
-}
-
 }  // namespace
 
 void add_decoding_faults(std::vector<Fault>& all) {

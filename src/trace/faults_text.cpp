@@ -99,10 +99,6 @@ Edit sampler(std::function<void(SamplerOptions&)> change) {
     return {};
   };
 }
-Fault carried(Fault f) {
-  f.poison = f.edit;
-  return f;
-}
 
 }  // namespace
 

@@ -95,14 +95,61 @@ TEST_F(Likelihoods, PredictionsAreKeptAndReadAgain) {
   const DiagnoseRequest request{.theirs = {&trace}, .model = model_, .cache = folder.path};
   Simulator first(request, e);
   first.save();
-  const PredictionCache cache(folder.path, model_.file().path(), e);
-  const Prediction* kept = cache.find(fmt::format("{} 000 {}", model_.program().n_layer, INT64_MAX));
-  ASSERT_NE(kept, nullptr);
-  for (size_t g = 0; g < e.groups.size(); ++g) EXPECT_EQ((*kept)[g].x, first.health().exact[g].x);
+  const std::optional<Everything> everything = Everything::behind(e, model_.program());
+  ASSERT_TRUE(everything);
+  const std::string key = fmt::format("000 {} {}", INT64_MAX, SIZE_MAX);
+  const int all = model_.program().n_layer;
+  const PredictionCache cache(folder.path, model_.file().path(), everything->evidence());
+  const std::optional<Prediction> kept = cache.find(key, all);
+  ASSERT_TRUE(kept);
+  const Prediction selected = everything->select(e, *kept, all, all);
+  for (size_t g = 0; g < e.groups.size(); ++g) EXPECT_EQ(selected[g].x, first.health().exact[g].x);
+  EXPECT_FALSE(cache.find(key, all + 1));
   for (const auto& entry : std::filesystem::directory_iterator(folder.path)) {
     std::filesystem::resize_file(entry.path(), std::filesystem::file_size(entry.path()) - 9);
   }
-  EXPECT_EQ(PredictionCache(folder.path, model_.file().path(), e).find("0"), nullptr);
+  EXPECT_FALSE(PredictionCache(folder.path, model_.file().path(), everything->evidence()).find("0", 0));
+}
+
+TEST_F(Likelihoods, WhatIsSelectedOfEverythingIsWhatARunForTheEvidenceAloneShows) {
+  const Trace trace = Trace::parse(
+      fmt::format(R"({{"plumb_trace":1,"input":{{"tokens":[{}],"prompt":10,"calls":[10,1,1]}},"records":[
+      {{"value":"blk.0.attn_q","tokens":[0,10],"stats":{{"rms":"1.0","max":"2.0"}}}},
+      {{"value":"blk.1.ffn_out","step":2,"tokens":[11,1],"stats":{{"min":"1.0"}}}},
+      {{"value":"logits","scope":"last","step":0,"samples":[[7,"3.0"],[9,"2.0"],[1,"1.0"]]}},
+      {{"value":"logits","step":1,"tokens":[10,1],"gauges":["logits_shift"],"samples":[[7,"-3.0"],[9,"-4.0"]]}}]}})",
+                  fmt::join(ids_, ",")),
+      "mixed");
+  const Evidence e = observed(trace);
+  const std::optional<Everything> everything = Everything::behind(e, model_.program());
+  ASSERT_TRUE(everything);
+  const int all = model_.program().n_layer;
+  const Variant v = right_variant(model_);
+  for (const int depth : {0, all}) {
+    const auto run = [&](const Evidence& of) {
+      return predict({.variant = v, .evidence = of, .model = model_, .depth = depth}, model_.pool());
+    };
+    const Prediction alone = run(e),
+                     selected = everything->select(e, run(everything->evidence()), depth, all);
+    for (size_t g = 0; g < e.groups.size(); ++g) {
+      ASSERT_EQ(selected[g].computed, alone[g].computed) << e.groups[g].value;
+      for (size_t i = 0; i < alone[g].x.size(); ++i) EXPECT_NEAR(selected[g].x[i], alone[g].x[i], 1e-6);
+      EXPECT_EQ(selected[g].others.size(), alone[g].others.size());
+    }
+  }
+}
+
+TEST_F(Likelihoods, EvidenceOfSingleRowsOrOfChosenIdsHasNoEverything) {
+  const auto has = [&](const std::string& input, const std::string& records) {
+    const Trace t =
+        Trace::parse(fmt::format(R"({{"plumb_trace":1,"input":{{"tokens":[{}]{}}},"records":[{}]}})",
+                                 fmt::join(ids_, ","), input, records),
+                     "one");
+    return Everything::behind(observed(t), model_.program()).has_value();
+  };
+  EXPECT_FALSE(has("", R"({"value":"blk.0.attn_q","tokens":[3,1],"stats":{"rms":"1.0"}})"));
+  EXPECT_FALSE(has(R"(,"prompt":9)", ""));
+  EXPECT_TRUE(has("", R"({"value":"blk.0.attn_q","tokens":[0,12],"stats":{"rms":"1.0"}})"));
 }
 
 }  // namespace

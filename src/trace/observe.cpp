@@ -55,7 +55,9 @@ bool place_rows(const Record& r, const ForeignRun& run, Observed& o) {
     o.first = at - run.tokens.begin(), o.tokens = 1;
   }
   const int64_t begin = std::accumulate(run.calls.begin(), run.calls.begin() + o.call, int64_t(0));
-  o.whole_call = !o.last && o.first == begin && o.tokens == run.calls[size_t(o.call)];
+  const int64_t all = run.calls[size_t(o.call)];
+  o.last = o.last || (r.value == "logits" && o.tokens == 1 && o.first == begin + all - 1);
+  o.whole_call = !o.last && o.first == begin && o.tokens == all;
   return o.first + o.tokens <= int64_t(run.tokens.size());
 }
 
@@ -99,7 +101,21 @@ bool is_descending(const Record& r) {
   return true;
 }
 
+// Log-probabilities are logits less a constant of their row: only samples of one row count, less their mean.
+void add_shifted(const Record& r, int64_t size, Observed& o) {
+  double sum = 0;
+  for (const auto& [index, n] : r.samples) {
+    if (index < size && std::isfinite(n.value)) add(o, Quantity::Kind::element, n, index), sum += n.value;
+  }
+  for (Number& n : o.numbers) n.value -= sum / double(o.numbers.size());
+  o.shifted = true, o.top = is_descending(r);
+}
+
 void add_record(const Trace& trace, const Record& r, const std::string& gauge, int64_t size, Observed& o) {
+  if (gauge == "logits_shift") {
+    if (o.tokens == 1 && r.samples.size() > 1) add_shifted(r, size, o);
+    return;
+  }
   const bool elements = gauge.empty() && (r.dim == 0 || r.row_size() == size);
   if (r.full()) {
     const std::vector<double> rows = trace.rows(r, 0, r.tokens);
@@ -181,7 +197,7 @@ void observe(const Trace& trace, const Program& program, const Represented& repr
     const Value v = program.find(r.value);
     if (v < 0) continue;
     const std::string gauge = gauge_of(r, trace.header(), represented);
-    if (gauge == "q_scaled" || gauge == "norm_unweighted" || gauge == "logits_shift") continue;
+    if (gauge == "q_scaled" || gauge == "norm_unweighted") continue;
     Observed o;
     o.value = r.value, o.run = int(evidence.runs.size()) - 1, o.layer = layer_of(r.value);
     if (!place_rows(r, run, o)) continue;

@@ -38,6 +38,7 @@ struct Observed {
   std::vector<Number> numbers = {};  // as many; elements beyond them serve the scale of rounding only
   double weight = 1;                 // of each number: neighbouring layers tell nearly the same
   bool top = false;                  // the elements are the largest of their row, in order
+  bool shifted = false;              // elements are known up to a constant: their mean is taken off
   std::vector<int> chosen = {};      // of logits: the id that the engine took after each row, greedily
   std::vector<int> near = {};        // groups like it, of its layer and its neighbours: one scale of rounding
 };

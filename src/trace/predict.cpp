@@ -33,9 +33,10 @@ bool text_of(const Tokenizer& tokenizer, std::vector<int> ids, std::string& text
 // Fills in the groups of one run from the rows that it shows.
 class Filler {
  public:
-  // `shift`: by how many positions the prompt is longer than the foreign one.
-  Filler(const Evidence& evidence, int run, int64_t shift, Prediction& out)
-      : evidence_(evidence), shift_(shift), out_(out) {
+  // `shift`: by how many positions the prompt is longer than the foreign one. `first_call`: its rows, where
+  // all are run in one; else 0.
+  Filler(const Evidence& evidence, int run, int64_t shift, int64_t first_call, Prediction& out)
+      : evidence_(evidence), shift_(shift), first_call_(first_call), out_(out) {
     for (size_t g = 0; g < evidence.groups.size(); ++g) {
       if (evidence.groups[g].run == run && out[g].computed) by_value_[evidence.groups[g].value].push_back(g);
     }
@@ -66,7 +67,7 @@ class Filler {
     int64_t first = o.first, count = o.tokens;
     if (o.whole_call || o.last) {
       if (rows.call != o.call) return;
-      first = rows.first, count = rows.rows;
+      first = rows.first, count = first_call_ > 0 ? first_call_ : rows.rows;
       if (o.last) first += count - 1, count = 1;
     } else if (o.call > 0 || !o.chosen.empty()) {
       first += shift_;
@@ -90,28 +91,18 @@ class Filler {
       if (o.what[i].kind == Quantity::Kind::element && index >= 0 && index < int64_t(part.size()))
         out_[g].x[i] = part[size_t(index)];
     }
-    if (o.top) keep_others(o, part, out_[g].others);
+    if (o.top || o.shifted) complete_row(o, part, out_[g]);
   }
 
   static double margin(std::span<const double> row, int chosen) {
     if (chosen < 0 || size_t(chosen) >= row.size()) return -INFINITY;
+    // Where all are NaN, engines that look for the largest say the first id (M1).
+    if (std::isnan(row[0]) && std::isnan(row[row.size() - 1])) return chosen == 0 ? INFINITY : -INFINITY;
     double most = -INFINITY;
     for (size_t i = 0; i < row.size(); ++i) {
       if (int(i) != chosen && row[i] > most) most = row[i];
     }
     return row[size_t(chosen)] - most;
-  }
-
-  static void keep_others(const Observed& o, std::span<const double> row, std::vector<double>& others) {
-    std::vector<double> rest(row.begin(), row.end());
-    for (size_t i = 0; i < o.numbers.size(); ++i) {
-      if (o.what[i].kind == Quantity::Kind::element && size_t(o.what[i].index) < rest.size())
-        rest[size_t(o.what[i].index)] = -INFINITY;
-    }
-    for (double& x : rest) x = std::isnan(x) ? -INFINITY : x;
-    const size_t n = std::min(kOthers, rest.size());
-    std::partial_sort(rest.begin(), rest.begin() + int64_t(n), rest.end(), std::greater<>());
-    others.assign(rest.begin(), rest.begin() + int64_t(n));
   }
 
   void statistics(size_t g) {
@@ -142,7 +133,7 @@ class Filler {
   }
 
   const Evidence& evidence_;
-  int64_t shift_;
+  int64_t shift_, first_call_;
   Prediction& out_;
   std::map<std::string, std::vector<size_t>> by_value_;
   std::vector<Sums> sums_;
@@ -173,7 +164,37 @@ void cut(VariantRun& run, int64_t fed, int64_t prompt) {
   run.calls[0] = int(prompt);
 }
 
+// To f32, as the cache keeps them.
+void to_f32(Prediction& p) {
+  for (PredictedGroup& g : p) {
+    g.size = double(float(g.size));
+    for (auto* list : {&g.x, &g.others, &g.margins}) {
+      for (double& x : *list) x = double(float(x));
+    }
+  }
+}
+
 }  // namespace
+
+void complete_row(const Observed& group, std::span<const double> row, PredictedGroup& out) {
+  if (group.top) {
+    std::vector<double> rest(row.begin(), row.end());
+    for (size_t i = 0; i < group.numbers.size(); ++i) {
+      if (group.what[i].kind == Quantity::Kind::element && size_t(group.what[i].index) < rest.size())
+        rest[size_t(group.what[i].index)] = -INFINITY;
+    }
+    for (double& x : rest) x = std::isnan(x) ? -INFINITY : x;
+    const size_t n = std::min(kOthers, rest.size());
+    std::partial_sort(rest.begin(), rest.begin() + int64_t(n), rest.end(), std::greater<>());
+    out.others.assign(rest.begin(), rest.begin() + int64_t(n));
+  }
+  if (!group.shifted) return;
+  double sum = 0;
+  for (size_t i = 0; i < group.numbers.size(); ++i) sum += out.x[i];
+  const double mean = sum / double(group.numbers.size());
+  for (double& x : out.x) x -= mean;
+  for (double& x : out.others) x -= mean;
+}
 
 bool within(const Observed& group, int depth, int n_layer) {
   return group.layer >= 0 ? group.layer <= depth
@@ -198,33 +219,40 @@ Prediction predict(const PredictRequest& request, Pool& pool) {
   const Evidence& e = request.evidence;
   Prediction out(e.groups.size());
   for (size_t g = 0; g < e.groups.size(); ++g) {
-    out[g].computed = within(e.groups[g], request.depth, request.variant.program.n_layer);
+    out[g].computed = size_t(e.groups[g].run) < request.runs &&
+                      within(e.groups[g], request.depth, request.variant.program.n_layer);
     if (out[g].computed) out[g].x.assign(e.groups[g].what.size(), NAN);
   }
-  for (size_t r = 0; r < e.runs.size(); ++r) {
+  for (size_t r = 0; r < std::min(e.runs.size(), request.runs); ++r) {
     VariantRun run{
         .tokens = e.runs[r].tokens, .calls = e.runs[r].calls, .f64 = false, .profile = request.profile};
-    bool steps_shown = false;
+    bool steps_shown = false, chosen = false;
     run.last_logits_only = true;
     for (size_t g = 0; g < e.groups.size(); ++g) {
       const Observed& o = e.groups[g];
       if (o.run != int(r) || !out[g].computed) continue;
-      run.values.push_back(o.value);
-      steps_shown = steps_shown || (o.chosen.empty() && (o.call > 0 || o.whole_call || o.last));
+      if (run.values.empty() || run.values.back() != o.value) run.values.push_back(o.value);
+      chosen = chosen || !o.chosen.empty();
+      steps_shown =
+          steps_shown ||
+          (o.chosen.empty() && (o.call > 0 || run.calls.size() == 1 || run.calls[0] != e.runs[r].prompt));
       if (o.value == "logits" && !o.last && o.tokens > 1) run.last_logits_only = false;
     }
     if (run.values.empty()) continue;
     const int64_t fed =
         std::min(int64_t(run.tokens.size()), e.runs[r].prompt + std::min<int64_t>(request.ids, 1 << 30));
-    if (!steps_shown) cut(run, fed, e.runs[r].prompt);
+    if (!steps_shown) cut(run, chosen ? fed : e.runs[r].prompt, e.runs[r].prompt);
     const auto before = int64_t(run.tokens.size());
     change_tokens(request.variant, request.model, run.tokens, run.calls);
-    if (!steps_shown && !needs_steps(request.variant.program)) run.calls.clear();
+    const bool in_one = !steps_shown && !needs_steps(request.variant.program);
+    const int64_t first_call = in_one ? run.calls[0] : 0;
+    if (in_one) run.calls.clear();
     run.decoded = request.decoded, run.cancel = request.cancel;
-    Filler filler(e, int(r), int64_t(run.tokens.size()) - before, out);
+    Filler filler(e, int(r), int64_t(run.tokens.size()) - before, first_call, out);
     run_variant(request.variant, pool, run, [&](const VariantRows& rows) { filler.see(rows); });
     filler.finish();
   }
+  to_f32(out);
   return out;
 }
 

@@ -23,7 +23,8 @@ struct PredictRequest {
   const Evidence& evidence;
   const Model& model;       // for its tokenizer, where a Variant changes what becomes of text
   int depth = 0;            // only groups up to this layer; n_layer: all
-  int64_t ids = INT64_MAX;  // of those that were chosen, only so many
+  int64_t ids = INT64_MAX;  // of those that were chosen in a run, only so many
+  size_t runs = SIZE_MAX;   // only so many
   Arithmetic profile = {};
   DecodedWeights* decoded = nullptr;
   std::atomic<bool>* cancel = nullptr;
@@ -35,6 +36,10 @@ Prediction predict(const PredictRequest& request, Pool& pool);
 /// The ids that the Variant's engine feeds where a right one feeds `tokens`; `calls` follow.
 void change_tokens(const Variant& variant, const Model& model, std::vector<int>& tokens,
                    std::vector<int>& calls);
+
+/// What a group shows of a row beyond its quantities: where its top is printed, the largest others; where
+/// elements are known up to a constant, all of them less the mean of those printed.
+void complete_row(const Observed& group, std::span<const double> row, PredictedGroup& out);
 
 /// Whether a group is computed up to that layer.
 bool within(const Observed& group, int depth, int n_layer);

@@ -1,7 +1,9 @@
 #include "trace/prediction_cache.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -15,9 +17,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMostBytes = size_t(256) << 20;  // of one file
-constexpr size_t kMostFiles = 24;
-constexpr uint64_t kMagic = 0x31636570626d6c70;
+constexpr size_t kMostBytes = size_t(512) << 20;  // of one file
+constexpr uintmax_t kMostOfAll = uintmax_t(1) << 30;
+constexpr uint32_t kMagic = 0x32637270;  // of a record
+
+// Before a record's key and body.
+struct Head {
+  uint32_t magic, key, depth, body;  // key, body: bytes
+  uint64_t sum;                      // digest of both
+};
 
 // A file's place, size and time of change.
 std::string stamp(const std::string& path) {
@@ -35,68 +43,53 @@ std::string name_of(const std::string& model, const Evidence& e) {
     key += fmt::format(";{};", run.prompt);
   }
   for (const Observed& o : e.groups) {
-    key += fmt::format("{} {} {} {} {} {} {} {}:", o.value, o.run, o.first, o.tokens, o.call, o.whole_call,
-                       o.last, o.top);
+    key += fmt::format("{} {} {} {} {} {} {} {} {}:", o.value, o.run, o.first, o.tokens, o.call, o.whole_call,
+                       o.last, o.top, o.shifted);
     for (const Quantity& q : o.what) key += fmt::format("{} {},", int(q.kind), q.index);
     for (int id : o.chosen) key += fmt::format("{} ", id);
   }
   return fmt::format("{:016x}.predictions", digest(key));
 }
 
+// As f32, which is what predictions are rounded to.
 void put(std::string& out, const std::vector<double>& v) {
-  const uint64_t n = v.size();
+  const auto n = uint32_t(v.size());
   out.append(reinterpret_cast<const char*>(&n), sizeof n);
-  out.append(reinterpret_cast<const char*>(v.data()), n * sizeof(double));
+  for (const double x : v) {
+    const auto f = float(x);
+    out.append(reinterpret_cast<const char*>(&f), sizeof f);
+  }
 }
 
-class Reader {
- public:
-  explicit Reader(std::string_view bytes) : rest_(bytes) {}
-  bool number(uint64_t& n) { return take(&n, sizeof n); }
-  bool text(std::string& s) {
-    uint64_t n = 0;
-    if (!number(n) || n > rest_.size()) return false;
-    s.resize(n);
-    return take(s.data(), n);
-  }
-  bool list(std::vector<double>& v) {
-    uint64_t n = 0;
-    if (!number(n) || n > rest_.size() / sizeof(double)) return false;
-    v.resize(n);
-    return take(v.data(), n * sizeof(double));
-  }
-  bool ended() const { return rest_.empty(); }
+bool take(std::string_view& rest, void* to, size_t n) {
+  if (n > rest.size()) return false;
+  if (n > 0) std::memcpy(to, rest.data(), n);
+  rest.remove_prefix(n);
+  return true;
+}
 
- private:
-  bool take(void* to, size_t n) {
-    if (n > rest_.size()) return false;
-    if (n > 0) std::memcpy(to, rest_.data(), n);
-    rest_.remove_prefix(n);
-    return true;
-  }
-  std::string_view rest_;
-};
-
-bool read_all(std::string_view bytes, size_t groups, std::map<std::string, Prediction>& out) {
-  if (bytes.size() < 16) return false;
-  uint64_t magic = 0, sum = 0;
-  std::memcpy(&magic, bytes.data(), 8), std::memcpy(&sum, bytes.data() + 8, 8);
-  bytes.remove_prefix(16);
-  if (magic != kMagic || sum != digest(bytes)) return false;
-  Reader in(bytes);
-  while (!in.ended()) {
-    std::string key;
-    Prediction p(groups);
-    if (!in.text(key)) return false;
-    for (PredictedGroup& g : p) {
-      std::vector<double> head;
-      if (!in.list(head) || head.size() != 2 || !in.list(g.x) || !in.list(g.others) || !in.list(g.margins))
-        return false;
-      g.computed = head[0] != 0, g.size = head[1];
-    }
-    out[key] = std::move(p);
+bool take(std::string_view& rest, std::vector<double>& v) {
+  uint32_t n = 0;
+  if (!take(rest, &n, sizeof n) || n > rest.size() / sizeof(float)) return false;
+  v.resize(n);
+  for (double& x : v) {
+    float f = 0;
+    take(rest, &f, sizeof f);
+    x = double(f);
   }
   return true;
+}
+
+std::optional<Prediction> parse(std::string_view body, size_t groups) {
+  Prediction p(groups);
+  for (PredictedGroup& g : p) {
+    std::vector<double> head;
+    if (!take(body, head) || head.size() != 2 || !take(body, g.x) || !take(body, g.others) ||
+        !take(body, g.margins))
+      return std::nullopt;
+    g.computed = head[0] != 0, g.size = head[1];
+  }
+  return p;
 }
 
 void remove_oldest(const fs::path& folder) {
@@ -106,59 +99,89 @@ void remove_oldest(const fs::path& folder) {
     if (entry.path().extension() == ".predictions")
       files.emplace_back(entry.last_write_time(failed), entry.path());
   }
-  std::sort(files.begin(), files.end());
-  for (size_t i = 0; i + kMostFiles < files.size(); ++i) fs::remove(files[i].second, failed);
+  std::sort(files.rbegin(), files.rend());
+  uintmax_t all = 0;
+  for (const auto& [time, path] : files) {
+    all += fs::file_size(path, failed);
+    if (all > kMostOfAll && path != files[0].second) fs::remove(path, failed);
+  }
 }
 
 }  // namespace
 
 PredictionCache::PredictionCache(const std::string& folder, const std::string& model,
-                                 const Evidence& evidence) {
+                                 const Evidence& evidence)
+    : groups_(evidence.groups.size()) {
   if (folder.empty()) return;
   path_ = folder + "/" + name_of(model, evidence);
   std::error_code failed;
   if (!fs::exists(path_, failed)) return;
   try {
-    if (!read_all(read_file(path_, int64_t(2 * kMostBytes)), evidence.groups.size(), kept_)) kept_.clear();
+    file_ = MappedFile::open(path_);
+    read_all();
   } catch (const Error&) {
     kept_.clear();
   }
 }
 
-const Prediction* PredictionCache::find(const std::string& key) const {
-  const auto at = kept_.find(key);
-  return at == kept_.end() ? nullptr : &at->second;
-}
-
-void PredictionCache::keep(const std::string& key, const Prediction& prediction) {
-  size_t bytes = key.size() + 64;
-  for (const PredictedGroup& g : prediction)
-    bytes += 64 + 8 * (g.x.size() + g.others.size() + g.margins.size());
-  if (bytes_ + bytes > kMostBytes) return;
-  bytes_ += bytes, changed_ = true;
-  kept_[key] = prediction;
-}
-
-void PredictionCache::save() const {
-  if (path_.empty() || !changed_) return;
-  std::string body;
-  for (const auto& [key, prediction] : kept_) {
-    const uint64_t n = key.size();
-    body.append(reinterpret_cast<const char*>(&n), sizeof n);
-    body += key;
-    for (const PredictedGroup& g : prediction) {
-      put(body, {g.computed ? 1. : 0., g.size});
-      put(body, g.x), put(body, g.others), put(body, g.margins);
-    }
+// Notes where records lie; what they hold is looked at when it is asked for.
+void PredictionCache::read_all() {
+  const std::string_view all(reinterpret_cast<const char*>(file_.bytes().data()), file_.bytes().size());
+  std::string_view rest = all;
+  for (Head head{}; take(rest, &head, sizeof head);) {
+    const size_t size = size_t(head.key) + head.body;
+    if (head.magic != kMagic || size > rest.size()) return;
+    std::string key(rest.substr(0, head.key));
+    kept_[std::move(key)] = {int(head.depth), all.substr(good_, sizeof head + size)};
+    rest.remove_prefix(size);
+    good_ = all.size() - rest.size();
   }
-  std::string file(16, '\0');
-  const uint64_t sum = digest(body);
-  std::memcpy(file.data(), &kMagic, 8), std::memcpy(file.data() + 8, &sum, 8);
+}
+
+std::optional<Prediction> PredictionCache::find(const std::string& key, int depth) const {
+  const auto at = kept_.find(key);
+  if (at == kept_.end() || at->second.depth < depth) return std::nullopt;
+  std::string_view record = at->second.record;
+  Head head{};
+  if (!take(record, &head, sizeof head) || head.sum != digest(record)) return std::nullopt;
+  return parse(record.substr(head.key), groups_);
+}
+
+void PredictionCache::keep(const std::string& key, int depth, const Prediction& prediction) {
+  std::string record(sizeof(Head), '\0');
+  record += key;
+  for (const PredictedGroup& g : prediction) {
+    put(record, {g.computed ? 1. : 0., g.size});
+    put(record, g.x), put(record, g.others), put(record, g.margins);
+  }
+  if (good_ + fresh_bytes_ + record.size() > kMostBytes) return;
+  const std::string_view rest = std::string_view(record).substr(sizeof(Head));
+  const Head head{kMagic, uint32_t(key.size()), uint32_t(depth), uint32_t(rest.size() - key.size()),
+                  digest(rest)};
+  std::memcpy(record.data(), &head, sizeof head);
+  fresh_bytes_ += record.size();
+  kept_[key] = {depth, fresh_.emplace_back(std::move(record))};
+}
+
+void PredictionCache::save() {
+  if (path_.empty() || fresh_.empty()) return;
   std::error_code failed;
-  fs::create_directories(fs::path(path_).parent_path(), failed);
+  const fs::path folder = fs::path(path_).parent_path();
+  fs::create_directories(folder, failed);
   try {
-    atomic_replace(path_, file + body);
-    remove_oldest(fs::path(path_).parent_path());
+    if (good_ < file_.bytes().size())  // its end is no record
+      atomic_replace(path_, std::string_view(reinterpret_cast<const char*>(file_.bytes().data()), good_));
+    const int fd = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) return;
+    std::string all;
+    for (const std::string& record : fresh_) all += record;
+    fresh_.clear();
+    try {
+      write_all(fd, {reinterpret_cast<const uint8_t*>(all.data()), all.size()});
+    } catch (const Error&) {  // a cut record ends the file when it is read
+    }
+    ::close(fd);
+    remove_oldest(folder);
   } catch (const Error&) {  // they will be computed again
   }
 }

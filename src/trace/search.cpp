@@ -13,7 +13,8 @@ namespace {
 
 constexpr size_t kFirstGroups = 4;  // evidence that the first, shallowest pass should see
 constexpr size_t kBases = 40, kKept = 24;
-constexpr size_t kTries = 1000, kWideTries = 400;  // sets that are run, from the best base on
+// Layers that all sets together may run, from the best base on.
+constexpr size_t kGapLayers = 4000, kWideLayers = 1600;
 
 std::vector<double> grid_of(const Parameter& p) {
   std::set<double> values(p.grid.begin(), p.grid.end());
@@ -178,7 +179,7 @@ std::optional<FaultSet> fit_parameter(Simulator& s, const FaultSet& faults, int 
 std::vector<Hypothesis> extend(Simulator& s, const std::vector<Hypothesis>& bases, int depth, Reach reach,
                                const Progress& progress) {
   const std::vector<Base> chosen = choose_bases(s, bases, kBases);
-  const size_t most = reach == Reach::gap ? kTries : kWideTries;
+  const size_t most = (reach == Reach::gap ? kGapLayers : kWideLayers) / size_t(depth + 1);
   struct Try {
     FaultSet faults;
     double distance;

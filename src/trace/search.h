@@ -2,6 +2,7 @@
 #pragma once
 
 #include "trace/diagnose.h"
+#include "trace/everything.h"
 #include "trace/likelihood.h"
 #include "trace/prediction_cache.h"
 
@@ -22,11 +23,12 @@ class Simulator {
 
   /// None where the model cannot have the faults together.
   std::optional<Hypothesis> run(const FaultSet& faults, int depth);
-  /// In f32 alone.
+  /// In f32 alone, unless `profile` says otherwise.
   std::optional<Prediction> exact(const FaultSet& faults, int depth, Arithmetic profile = {},
-                                  int64_t ids = INT64_MAX);
-  /// A first look, where ids were generated: in f32, with the rounding of health, on the first few of them.
-  std::optional<Hypothesis> glance(const FaultSet& faults);
+                                  int64_t ids = INT64_MAX, size_t runs = SIZE_MAX);
+  /// A first look, where ids were generated: in f32, with the rounding of health, on the first few of them in
+  /// the first runs.
+  std::optional<Hypothesis> glance(const FaultSet& faults, size_t runs);
   /// No fault, with the groups up to that layer.
   Hypothesis healthy(int depth) const;
 
@@ -36,7 +38,7 @@ class Simulator {
   const Program& program() const { return model_.program(); }
   const Model& model() const { return model_; }
   int64_t tried() const { return tried_; }
-  void save() const { cache_.save(); }
+  void save() { cache_.save(); }
 
   /// Groups, in order, that the hypothesis does not explain even though its own rounding, in other
   /// arithmetics as well, is allowed for.
@@ -56,11 +58,23 @@ class Simulator {
   double distance(const Prediction& p) const;
 
  private:
+  // The hypothesis that was run last, often twice, and what it reads in the place of the file's weights.
+  struct Latest {
+    Latest(std::string k, Variant v, DecodedWeights* right);
+    std::string key;
+    Variant variant;
+    DecodedWeights decoded;
+  };
+
+  static std::string key_of(const FaultSet& faults, Arithmetic profile, int64_t ids, size_t runs);
+
   const Model& model_;
   const Evidence& evidence_;
   Numbers numbers_;
   DecodedWeights decoded_;
+  std::optional<Everything> everything_;
   PredictionCache cache_;
+  std::optional<Latest> latest_;
   std::atomic<bool>* cancel_;
   Hypothesis health_;
   int64_t tried_ = 0;

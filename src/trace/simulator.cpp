@@ -8,7 +8,7 @@
 namespace plumb::trace {
 namespace {
 
-constexpr int64_t kDecodedBytes = int64_t(3) << 30;
+constexpr int64_t kDecodedBytes = int64_t(3) << 30, kWrongBytes = int64_t(1) << 30;
 constexpr Arithmetic kEightBits = {.inputs = Rounded::q8, .cache = Rounded::f16};
 constexpr Arithmetic kHalf = {.values = Rounded::bf16, .inputs = Rounded::bf16, .cache = Rounded::bf16};
 
@@ -24,12 +24,16 @@ bool has_elements(const Observed& o) {
 
 }  // namespace
 
+Simulator::Latest::Latest(std::string k, Variant v, DecodedWeights* right)
+    : key(std::move(k)), variant(std::move(v)), decoded(kWrongBytes, right) {}
+
 Simulator::Simulator(const DiagnoseRequest& request, const Evidence& evidence)
     : model_(request.model),
       evidence_(evidence),
       numbers_(numbers_of(evidence)),
       decoded_(kDecodedBytes),
-      cache_(request.cache, request.model.file().path(), evidence),
+      everything_(Everything::behind(evidence, request.model.program())),
+      cache_(request.cache, request.model.file().path(), everything_ ? everything_->evidence() : evidence),
       cancel_(request.cancel) {
   const int all = program().n_layer;
   health_.depth = all;
@@ -37,24 +41,38 @@ Simulator::Simulator(const DiagnoseRequest& request, const Evidence& evidence)
   health_.log_likelihood = log_likelihood(evidence_, numbers_, health_.expected, health_.expected);
 }
 
-std::optional<Prediction> Simulator::exact(const FaultSet& faults, int depth, Arithmetic profile,
-                                           int64_t ids) {
+std::string Simulator::key_of(const FaultSet& faults, Arithmetic profile, int64_t ids, size_t runs) {
   std::string key =
-      fmt::format("{} {}{}{} {}", depth, int(profile.values), int(profile.inputs), int(profile.cache), ids);
+      fmt::format("{}{}{} {} {}", int(profile.values), int(profile.inputs), int(profile.cache), ids, runs);
   for (const ChosenFault& c : faults) key += fmt::format(",{}={}", c.fault->id, c.parameter);
-  if (const Prediction* known = cache_.find(key)) return *known;
-  const std::optional<Variant> variant = try_vary(model_, faults);
-  if (!variant) return std::nullopt;
-  Prediction p = predict({.variant = *variant,
-                          .evidence = evidence_,
-                          .model = model_,
-                          .depth = depth,
-                          .ids = ids,
-                          .profile = profile,
-                          .decoded = &decoded_,
-                          .cancel = cancel_},
-                         model_.pool());
-  cache_.keep(key, p);
+  return key;
+}
+
+std::optional<Prediction> Simulator::exact(const FaultSet& faults, int depth, Arithmetic profile, int64_t ids,
+                                           size_t runs) {
+  const std::string key = key_of(faults, profile, ids, runs);
+  std::optional<Prediction> p = cache_.find(key, depth);
+  if (!p) {
+    if (!latest_ || latest_->key != key_of(faults, {}, 0, 0)) {
+      std::optional<Variant> variant = try_vary(model_, faults);
+      if (!variant) return std::nullopt;
+      latest_.reset();
+      latest_.emplace(key_of(faults, {}, 0, 0), std::move(*variant), &decoded_);
+    }
+    p = predict({.variant = latest_->variant,
+                 .evidence = everything_ ? everything_->evidence() : evidence_,
+                 .model = model_,
+                 .depth = depth,
+                 .ids = ids,
+                 .runs = runs,
+                 .profile = profile,
+                 .decoded = &latest_->decoded,
+                 .cancel = cancel_},
+                model_.pool());
+    cache_.keep(key, depth, *p);
+  }
+  if (everything_) return everything_->select(evidence_, *p, depth, program().n_layer);
+  mask(*p, evidence_, depth, program().n_layer);
   return p;
 }
 
@@ -68,10 +86,10 @@ std::optional<Hypothesis> Simulator::run(const FaultSet& faults, int depth) {
   return h;
 }
 
-std::optional<Hypothesis> Simulator::glance(const FaultSet& faults) {
+std::optional<Hypothesis> Simulator::glance(const FaultSet& faults, size_t runs) {
   constexpr int64_t kIds = 8;
   constexpr double kRougher = 3;  // a scrambled network amplifies rounding more than a right one
-  std::optional<Prediction> x = exact(faults, program().n_layer, {}, kIds);
+  std::optional<Prediction> x = exact(faults, program().n_layer, {}, kIds, runs);
   if (!x) return std::nullopt;
   Hypothesis h{faults, {*x, *x, health().scale, false}, program().n_layer, 0};
   for (std::vector<double>& scale : h.expected.scale) {

@@ -21,11 +21,6 @@ namespace {
                .where = {.file = file, .key = std::move(key)}});
 }
 
-bool is_trace_folder(const std::string& path) {
-  struct stat s{};
-  return ::stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
-}
-
 template <class T>
 T load(const uint8_t* p) {
   T v;
@@ -52,8 +47,13 @@ std::vector<int64_t> shape_of(const Record& r) {
 
 }  // namespace
 
+bool is_folder(const std::string& path) {
+  struct stat s{};
+  return ::stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
+}
+
 Trace Trace::open(const std::string& path) {
-  if (!is_trace_folder(path)) return parse(read_file(path, kMaxJsonBytes), path);
+  if (!is_folder(path)) return parse(read_file(path, kMaxJsonBytes), path);
   Trace t;
   t.path_ = path;
   const std::string name = path + "/trace.json";

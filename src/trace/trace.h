@@ -79,6 +79,8 @@ struct ShardTensor {
   std::span<const uint8_t> bytes;
 };
 
+bool is_folder(const std::string& path);
+
 /// Throws Error "trace.shard" with the byte or the tensor. https://huggingface.co/docs/safetensors
 std::vector<ShardTensor> parse_shard(std::span<const uint8_t> file, const std::string& name);
 

@@ -34,11 +34,6 @@ bool exists(const std::string& path) {
   return ::stat(path.c_str(), &s) == 0;
 }
 
-bool is_folder(const std::string& path) {
-  struct stat s{};
-  return ::stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
-}
-
 Weight weight_of(std::string name, Format format, std::vector<int64_t> ne, const uint8_t* data) {
   Weight w{.name = name, .raw = std::move(name), .format = format, .ne = std::move(ne), .data = data};
   if (!w.ne.empty()) w.columns = w.ne[0];
