@@ -12,9 +12,9 @@ import numpy as np  # noqa: E402
 import numpy_model as nm  # noqa: E402
 from diff_test import model_path, printed_statistics  # noqa: E402
 from diagnose_test import diagnose, named  # noqa: E402
-from faults import FAULTS  # noqa: E402
+from faults import FAULTS, restored  # noqa: E402
 from faults_bytes import BYTES  # noqa: E402
-from planting import Faulty, change_attend  # noqa: E402
+from planting import Faulty, change_attend, change_rope, change_weight, tail  # noqa: E402
 
 RULES = h.ROOT / "cases" / "rustorch" / "rustorch.rules"
 LINES = ("attn_norm", "attn_out", "ffn_down", "ffn_out")
@@ -28,10 +28,18 @@ def another_eps(model):
     model.eps = 2e-3
 
 
+def loader_of_transformers(model):
+    """Restores rows of q rightly, those of k as if they had as many heads, and rotates halves."""
+    for name in ("attn_q", "attn_k"):
+        change_weight(lambda n, w, name=name: tail(n) == name, lambda w, m: restored(w, m.n_head))(model)
+    change_rope(style=lambda r: "halves")(model)
+
+
 SHOWN = [  # where it was met, model, what is planted, right answers, length of the prompt
     ("candle#3410: RoPE pairs", "llama-Q8_0", FAULTS["F1 other pairs are rotated"].plant, "F1 F2 F2b", 24),
     ("llama.cpp#3018: the converter permutes rows of k by the heads of q", "llama-Q8_0",
      FAULTS["E8 rows of k permuted by the heads of q"].plant, "E8", 24),
+    ("transformers#31788: the loader puts them back by the heads of q", "llama-Q8_0", loader_of_transformers, "E8c", 24),
     ("mlxcel#998: no causal mask", "llama-Q8_0", FAULTS["G6 no causal mask"].plant, "G6", 24),
     ("ANEForge#253: biases of Qwen2 ignored", "qwen2-Q8_0", FAULTS["E1 biases of q, k, v ignored"].plant, "E1", 24),
     ("llama.cpp#2373: another eps", "llama-Q8_0", another_eps, "D1", 24),
@@ -122,6 +130,21 @@ class Cases(unittest.TestCase):
                 self.assertTrue(d["verdict"] == "unknown" or "G6" in named(d), (d["verdict"], best["faults"]))
                 self.assertLess(best["p"] if d["verdict"] == "unknown" else 0, 0.5)
 
+    def test_six_prompts_are_chosen_and_their_answers_name_a_fault(self):
+        path = model_path("llama-Q4_0")
+        probe = json.loads(h.plumb("probe", "-m", path, "--json"))
+        prompts = [p["ids"] for p in probe["prompts"]]
+        self.assertEqual(len(prompts), 6)
+        self.assertTrue(all(len(p) <= 32 for p in prompts))
+        said = Faulty(path, [FAULTS["I1 gate and up exchanged"].plant], "q8").generate(prompts, probe["predict"])
+        for p, (ids, _) in zip(probe["prompts"], said):
+            p["answer"] = ids
+        answers = self.folder / "answers.json"
+        answers.write_text(json.dumps(probe))
+        _, d = diagnose(answers, "-m", path)
+        self.assertTrue(d["weak"])
+        self.assertTrue({"I1", "I1b"} & named(d), d["hypotheses"][0])
+
     def test_both_bugs_of_rustorch_are_named_from_its_log(self):
         path = model_path("llama-Q6_K")
         ids = h.small_prompt(20)
@@ -132,6 +155,12 @@ class Cases(unittest.TestCase):
         sets = [set(s) for s in d["hypotheses"][0]["class"]]
         self.assertEqual(d["verdict"], "named", sets)
         self.assertTrue(any(s & {"A1", "A1b"} and "B15" in s for s in sets), sets)
+
+    def test_the_log_of_rustorch_says_what_its_lattice_proves_without_weights(self):
+        status, d = diagnose(RULES.parent / "seed.log")
+        said = " ".join(f["text"] for f in d["findings"])
+        self.assertIn("38, 0, 37", said)
+        self.assertIn(status, (0, 1, 2))
 
 
 if __name__ == "__main__":

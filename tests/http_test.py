@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import subprocess
 import sys
 import tempfile
 import threading
@@ -79,6 +80,15 @@ class Http(unittest.TestCase):
     def test_a_wrong_engine_behind_a_server_is_seen(self):
         status, found = self.record("llama", [d.FAULTS["G6 no causal mask"].plant])
         self.assertEqual((status, found["first"]), (2, "logits"))
+
+    def test_diagnose_asks_a_server_and_names_what_is_wrong_behind_it(self):
+        Handler.style, Handler.model = "llama", d.Faulty(self.path, [d.FAULTS["G6 no causal mask"].plant], "q8")
+        url = f"http://127.0.0.1:{self.server.server_port}"
+        r = subprocess.run([h.PLUMB, "diagnose", url, "-m", self.path, "-p", "the end", "-n", "6", "--json"], capture_output=True, text=True)
+        self.assertEqual(r.returncode, 1, r.stderr)
+        found = json.loads(r.stdout)
+        self.assertTrue(found["weak"])
+        self.assertIn(["G6"], found["hypotheses"][0]["class"])
 
     def test_what_is_no_such_server_is_said_in_one_line(self):
         for style, text in (("nothing", "neither /completion nor /v1/completions"), ("broken", "status 500")):

@@ -23,6 +23,8 @@ STUB = """#!{python}
 import json, pathlib, sys
 if sys.argv[1] == "faults":
     sys.exit(print("[]"))
+if sys.argv[1] == "probe":
+    sys.exit(print(json.dumps({{"prompts": [{{"ids": [1, 5 + i, 9]}} for i in range(6)]}})))
 case = json.loads((pathlib.Path(sys.argv[2]).parent / "case.json").read_text())
 truth = [ids[0] for ids in case["answers"] if ids]
 kind = case["kind"]

@@ -4,8 +4,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
+#include "app/check_report.h"
 #include "app/command.h"
 #include "app/evidence.h"
 #include "app/exit_codes.h"
@@ -18,59 +17,17 @@
 namespace plumb {
 namespace {
 
-using trace::Finding;
-
 struct CheckOptions {
   ModelFlags model;
   std::string theirs, again, rules;
   bool json = false;
 };
 
-constexpr const char* kOutcomes[] = {"holds", "violated", "note"};
-
-std::string text_of(const std::vector<Finding>& findings) {
-  std::string text;
-  for (const Finding& f : findings) {
-    const char* mark = f.outcome == Finding::Outcome::violated ? "VIOLATED" : kOutcomes[int(f.outcome)];
-    text += fmt::format("{:<9} {:<13} {}{}\n", mark, f.test, f.value.empty() ? "" : printable(f.value) + ": ",
-                        f.text);
-  }
-  const auto violated = std::count_if(findings.begin(), findings.end(), [](const Finding& f) {
-    return f.outcome == Finding::Outcome::violated;
-  });
-  text += violated == 0 ? fmt::format("no test of {} is violated\n", findings.size())
-                        : fmt::format("{} of {} tests violated\n", violated, findings.size());
-  return text;
-}
-
-Json json_of(const std::vector<Finding>& findings) {
-  Json::Array list;
-  for (const Finding& f : findings) {
-    Json j;
-    j.set("test", f.test), j.set("outcome", kOutcomes[int(f.outcome)]);
-    if (!f.value.empty()) j.set("value", f.value);
-    j.set("text", f.text), j.set("named", f.named);
-    list.push_back(std::move(j));
-  }
-  Json j;
-  j.set("findings", std::move(list));
-  return j;
-}
-
-int status_of(const std::vector<Finding>& findings) {
-  bool violated = false, named = false;
-  for (const Finding& f : findings) {
-    const bool bad = f.outcome == Finding::Outcome::violated;
-    violated = violated || bad, named = named || (bad && f.named);
-  }
-  return named ? 1 : violated ? 2 : findings.size() <= 1 ? kExitEvidence : 0;
-}
-
-void print(const CheckOptions& o, const std::vector<Finding>& findings) {
+void print(const CheckOptions& o, const std::vector<trace::Finding>& findings) {
   if (o.json) {
-    print_out(dump(json_of(findings), {.indent = 1, .ascii = true}) + "\n");
+    print_out(dump(findings_json(findings), {.indent = 1, .ascii = true}) + "\n");
   } else {
-    print_report(text_of(findings), 24);
+    print_report(findings_text(findings), 24);
   }
   flush_out();
 }
@@ -97,11 +54,11 @@ void examine_backend(const CheckOptions& o) {
   const double most = most_difference(model.program(), o.model);
   const auto found = first_disagreement(model, device, cpu, tokens, most);
   bar.erase();
-  Finding f;
+  trace::Finding f;
   f.test = "backend", f.text = most > 0 ? "the device's logits lie where its roundings leave them"
                                         : "the device's logits have the CPU's bits";
   if (found) {
-    f = {"backend", Finding::Outcome::violated, model.program().nodes[size_t(found->value)].name,
+    f = {"backend", trace::Finding::Outcome::violated, model.program().nodes[size_t(found->value)].name,
          fmt::format("the first that differs from the CPU's, by {:.2g} of its norm", found->difference),
          true};
   }
@@ -120,11 +77,11 @@ void examine(const CheckOptions& o) {
   std::optional<Model> model;
   if (!o.again.empty()) again = trace::Trace::open(o.again);
   if (!o.model.model.empty()) model.emplace(o.model.path(), o.model.options(bar.callback()));
-  const std::vector<Finding> findings = trace::check(
+  const std::vector<trace::Finding> findings = trace::check(
       {.theirs = theirs, .model = model ? &*model : nullptr, .again = again ? &*again : nullptr});
   bar.erase();
   print(o, findings);
-  if (const int status = status_of(findings); status != 0) throw ExitStatus{status};
+  if (const int status = findings_status(findings); status != 0) throw ExitStatus{status};
 }
 
 }  // namespace

@@ -14,11 +14,15 @@
 #include "base/json.h"
 #include "quant/encode.h"
 #include "trace/probe_model.h"
+#include "trace/questions.h"
 
 namespace plumb {
 namespace {
 
+constexpr int kAnswer = 16;  // ids to ask for behind each prompt
+
 struct ProbeOptions {
+  ModelFlags model;
   std::string out, types;
   int threads = 0;
   bool json = false;
@@ -103,18 +107,67 @@ void write_file(const ProbeOptions& o) {
   print_book(o, book);
 }
 
+Json as_json(const trace::Questions& q, const Model& model) {
+  Json j, prompts;
+  for (const trace::Question& question : q.asked) {
+    Json p;
+    p.set("ids", Json::Array(question.prompt.begin(), question.prompt.end()));
+    p.set("text", model.tokenizer().decode(question.prompt, true)), p.set("bits", question.bits);
+    p.set("answer", Json::Array());
+    prompts.push(std::move(p));
+  }
+  j.set("plumb_probe", 1), j.set("predict", kAnswer), j.set("prompts", std::move(prompts));
+  j.set("faults", q.faults), j.set("classes", q.classes);
+  return j;
+}
+
+void print_questions(const trace::Questions& q, const Model& model) {
+  for (const trace::Question& question : q.asked) {
+    std::string ids;
+    for (const int id : question.prompt) ids += fmt::format("{}{}", ids.empty() ? "" : ",", id);
+    print_out(fmt::format("{:<40} {:.1f} bits   {}\n", ids, question.bits,
+                          printable(model.tokenizer().decode(question.prompt, true))));
+  }
+  print_out(fmt::format("{} faults, {} classes by the first {} choices\n", q.faults, q.classes, 4));
+  print_out(fmt::format(
+      "ask     each as token ids, greedily, for {} ids\n"
+      "then    put them into \"answer\" of --json's output, and plumb diagnose THAT.json -m MODEL\n",
+      kAnswer));
+  flush_out();
+}
+
+void choose_prompts(const ProbeOptions& o) {
+  catch_interrupt();
+  ProgressBar bar;
+  const Model model(o.model.path(), o.model.options(bar.callback()));
+  const trace::Questions q =
+      trace::choose_questions({.model = model, .cancel = &interrupt_flag(), .progress = bar.callback()});
+  bar.erase();
+  if (!o.json) return print_questions(q, model);
+  print_out(dump(as_json(q, model), {.indent = 1, .ascii = true}) + "\n");
+  flush_out();
+}
+
 }  // namespace
 
 void add_probe(CLI::App& root) {
   CLI::App* c = root.add_subcommand("probe", "Questions for engines that show nothing but their text");
   const auto o = std::make_shared<ProbeOptions>();
-  flag(c, "--gguf", o->out, "Write a tiny model whose own text names the bug of the engine that runs it")
-      ->required();
+  flag(c, "--gguf", o->out, "Write a tiny model whose own text names the bug of the engine that runs it");
+  flag(c, "-m,--model", o->model.model, "Or: six prompts for engines that run this GGUF file");
   flag(c, "--type", o->types,
        "Formats of its matrices, in turn, separated by commas; default Q8_0,Q4_K,Q6_K");
   flag(c, "-t,--threads", o->threads, "Threads; default all");
   c->add_flag("--json", o->json, "What it says of which fault, as JSON");
-  c->callback([o] { write_file(*o); });
+  c->require_option();
+  c->callback([o] {
+    if (o->out.empty() == o->model.model.empty())
+      throw Error({.code = "usage.probe",
+                   .expected = "either --gguf or -m",
+                   .found = o->out.empty() ? "neither" : "both"});
+    o->model.threads = o->threads;
+    o->out.empty() ? choose_prompts(*o) : write_file(*o);
+  });
 }
 
 }  // namespace plumb

@@ -47,45 +47,16 @@ struct RecordOptions {
   std::string python;
 };
 
-// A folder for this user alone, which goes away with its contents.
-class PrivateFolder {
- public:
-  PrivateFolder() {
-    std::error_code ignored;
-    const fs::path parent = fs::temp_directory_path(ignored);
-    path_ = (parent.empty() ? fs::path("/tmp") : parent) / "plumb-record-XXXXXX";
-    if (::mkdtemp(path_.data()) == nullptr) fail(path_);
-  }
-  ~PrivateFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  PrivateFolder(const PrivateFolder&) = delete;
-  PrivateFolder& operator=(const PrivateFolder&) = delete;
+[[noreturn]] void cannot_write(const std::string& path) {
+  throw Error({.code = "file.write",
+               .expected = "to write the recorder to a temporary folder",
+               .found = std::strerror(errno),
+               .where = {.file = path},
+               .remedy = "TMPDIR names another place"});
+}
 
-  std::string add(const EmbeddedFile& file) const {
-    const std::string path = path_ + "/" + std::string(file.name);
-    std::ofstream out(path, std::ios::binary);
-    out << file.text;
-    out.close();
-    if (!out) fail(path);
-    return path;
-  }
-
- private:
-  [[noreturn]] static void fail(const std::string& path) {
-    throw Error({.code = "file.write",
-                 .expected = "to write the recorder to a temporary folder",
-                 .found = std::strerror(errno),
-                 .where = {.file = path},
-                 .remedy = "TMPDIR names another place"});
-  }
-
-  std::string path_;
-};
-
-std::string interpreter(const RecordOptions& o) {
-  if (!o.python.empty()) return o.python;
+std::string interpreter(const std::string& python) {
+  if (!python.empty()) return python;
   const char* chosen = std::getenv("PLUMB_PYTHON");
   return chosen && *chosen ? chosen : "python3";
 }
@@ -172,19 +143,48 @@ void record(const CLI::App& command, const RecordOptions& o) {
                  .expected = "plumb record [--python FILE] KIND ARGS...",
                  .found = rest.empty() ? "no KIND" : printable(rest[0])});
   }
-  const Kind& kind = find_kind(command, rest[0]);
+  run_recorder(find_kind(command, rest[0]).name, {rest.begin() + 1, rest.end()}, o.python);
+}
+
+}  // namespace
+
+PrivateFolder::PrivateFolder() {
+  std::error_code ignored;
+  const fs::path parent = fs::temp_directory_path(ignored);
+  path_ = (parent.empty() ? fs::path("/tmp") : parent) / "plumb-record-XXXXXX";
+  if (::mkdtemp(path_.data()) == nullptr) cannot_write(path_);
+}
+
+PrivateFolder::~PrivateFolder() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+std::string PrivateFolder::add(const EmbeddedFile& file) const {
+  const std::string path = path_ + "/" + std::string(file.name);
+  std::ofstream out(path, std::ios::binary);
+  out << file.text;
+  out.close();
+  if (!out) cannot_write(path);
+  return path;
+}
+
+void run_recorder(const std::string& kind, const std::vector<std::string>& arguments,
+                  const std::string& python) {
+  const Kind& known =
+      *std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return k.name == kind; });
   const PrivateFolder folder;
   std::string script;
   for (const EmbeddedFile& file : record_files()) {
     const std::string path = folder.add(file);
-    if (file.name == kind.file) script = path;
+    if (file.name == known.file) script = path;
   }
-  ::setenv("PLUMB_RECORD", fmt::format("plumb record {}", kind.name).c_str(), 1);
+  ::setenv("PLUMB_RECORD", fmt::format("plumb record {}", kind).c_str(), 1);
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored);  // to tokenize with
   if (!program.empty()) ::setenv("PLUMB_PROGRAM", program.c_str(), 1);
-  std::vector<std::string> words = {interpreter(o), "-B", script};
-  words.insert(words.end(), rest.begin() + 1, rest.end());
+  std::vector<std::string> words = {interpreter(python), "-B", script};
+  words.insert(words.end(), arguments.begin(), arguments.end());
   int start_error = 0;
   const int status = run_program(words, start_error);
   if (start_error != 0) {
@@ -195,8 +195,6 @@ void record(const CLI::App& command, const RecordOptions& o) {
   }
   if (status != 0) throw ExitStatus{status};
 }
-
-}  // namespace
 
 void add_record(CLI::App& root) {
   CLI::App* c = root.add_subcommand("record", "Trace another engine");

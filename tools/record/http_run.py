@@ -104,7 +104,7 @@ def evidence(args, api, ids, steps):
     for i, (token, top) in enumerate(steps):
         if len(top) >= 2:
             records.append({"value": "logits", "raw": "logprob", "step": i, "tokens": [len(fed) - 1, 1], "gauges": ["logits_shift"],
-                            "samples": [[k, x] for k, x in sorted(top.items())]})
+                            "samples": [[k, x] for k, x in sorted(top.items(), key=lambda e: (-e[1], e[0]))]})
         if token is None or i + 1 == len(steps):
             break  # what follows depends on a token that is not known
         fed.append(token)
