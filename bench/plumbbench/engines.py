@@ -62,6 +62,16 @@ class Prompts:
         text = cases.CHAT[arch].format(cases.QUESTIONS[n])
         return text, self.ids(path, text)
 
+    def probes(self, path, out):
+        """The prompts, as ids, that `plumb probe` chooses for a model; kept in the benchmark's folder."""
+        kept = Path(out) / f"probe-{Path(path).stem}.json"
+        if not kept.exists():
+            r = subprocess.run([self.plumb, "probe", "-m", path, "--json"], capture_output=True, text=True)
+            if r.returncode:
+                raise RuntimeError(r.stderr.strip())
+            kept.write_text(r.stdout)
+        return [p["ids"] for p in json.loads(kept.read_text())["prompts"]]
+
     def faulty(self, path, n, name):
         """(the text, the ids that a fault of family K makes of it)."""
         text, ids = self.prompt(path, n)
@@ -91,7 +101,12 @@ def as_run(values, calls):
     for step, end in enumerate(ends):
         first = int(end - calls[step])
         run += [Value(name, first, step, rows[first:end]) for name, rows in values.items() if len(rows) >= end]
-    return run
+    return shown(run)
+
+
+def shown(run):
+    """As engines show it: logits of the last row of each call only."""
+    return [v if v.name != "logits" else v._replace(first=v.first + len(v.rows) - 1, rows=v.rows[-1:]) for v in run]
 
 
 def oracle(case, ids):
@@ -140,6 +155,6 @@ def other_engine(case, ids, plumb):
             if r.returncode:
                 raise RuntimeError(r.stderr.strip())
         run = recorded(engine_command(plumb, case["engine"], path, ids, out), out)
-        run = [v._replace(rows=np.array(v.rows)) for v in run]  # the shards go
+        run = shown([v._replace(rows=np.array(v.rows)) for v in run])  # the shards go
         shutil.rmtree(out, ignore_errors=True)
     return run, ids, None

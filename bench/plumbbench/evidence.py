@@ -89,8 +89,6 @@ def write_trace(path, run, ids, calls=None, heads=None, arch=None):
     with TraceWriter(path, {"name": "foreign"}, {"arch": arch}, [int(i) for i in ids], arithmetic, calls) as writer:
         for v in run:
             rows, first = np.asarray(v.rows, np.float32).reshape(len(v.rows), -1), v.first
-            if v.name == "logits":
-                rows, first = rows[-1:], first + len(rows) - 1
             h = (heads or {}).get(kind(v.name))
             writer.add(v.name, None, None, rows.reshape(len(rows), h, -1) if h else rows, first=first, step=v.step)
 

@@ -60,7 +60,7 @@ def ask(plumb, evidence, model, flags, timeout):
 
 def shortened(answer):
     """Without what no table needs."""
-    kept = {k: answer[k] for k in ("verdict", "first", "status", "error", "cpu", "wall", "seconds") if k in answer}
+    kept = {k: answer[k] for k in ("verdict", "weak", "first", "status", "error", "cpu", "wall", "seconds") if k in answer}
     kept["hypotheses"] = [{k: h.get(k) for k in ("faults", "parameters", "p", "log_likelihood", "class")}
                           for h in (answer.get("hypotheses") or [])[:8]]
     return kept

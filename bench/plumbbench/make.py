@@ -12,7 +12,6 @@ from plumbbench import cases, engines
 from plumbbench import evidence as e
 
 PROMPT_LEVELS = ("A", "C", "Cp", "D")
-QUESTIONS_ASKED = 6
 
 
 class Maker:
@@ -69,26 +68,30 @@ class Maker:
         e.write_trace(path, run, all_ids, calls, base.heads(), base.w.arch)
 
     def generated(self, case, folder, levels):
-        """Levels E and E6: what the model says greedily, for one prompt and for six; of the first prompt's cases in q8."""
+        """Levels E and E6: what the model says greedily, for one prompt and for those of plumb probe; of the first prompt's
+        cases in q8."""
         of_oracle = case["engine"].split()[0] not in ("llama.cpp", "plumb")
         usual = case["engine"] == "q8" and case["prompt"] == 0 and case["kind"] in ("single", "outside")
         if not of_oracle or not usual and case["kind"] != "benign":
             return
-        for level, prompts, n in (("E", [case["prompt"]], 32), ("E6", range(QUESTIONS_ASKED), 16)):
-            if level not in levels:
-                continue
-            given = [self.prompts.prompt(case["model"], p) for p in prompts]
-            said = [ids for ids, _ in engines.model_of(case).generate([ids for _, ids in given], n)]
-            right = [ids for ids, _ in self.healthy_words(case, level, [ids for _, ids in given], n)]
-            case["visible"][level] = said != right
-            for i, ((text, ids), words) in enumerate(zip(given, said)):
-                e.write_generated(folder / ("E.json" if level == "E" else f"E6-{i + 1}.json"), ids, words, text)
+        if "E" in levels:
+            text, ids = self.prompts.prompt(case["model"], case["prompt"])
+            self.answered(case, folder, "E", ["E.json"], [ids], 32, text)
+        if "E6" in levels:
+            asked = self.prompts.probes(case["model"], self.out)
+            self.answered(case, folder, "E6", [f"E6-{i + 1}.json" for i in range(len(asked))], asked, 16, None)
+
+    def answered(self, case, folder, level, files, prompts, n, text):
+        said = [ids for ids, _ in engines.model_of(case).generate(prompts, n)]
+        case["visible"][level] = said != self.healthy_words(case, level, prompts, n)
+        for name, ids, words in zip(files, prompts, said):
+            e.write_generated(folder / name, ids, words, text)
 
     def healthy_words(self, case, level, prompts, n):
         key = (case["model"], case["engine"], level, case["prompt"] if level == "E" else -1)
         if key not in self.prompts.known:
             right = case | {"faults": [], "numbers": []}
-            self.prompts.known[key] = engines.model_of(right).generate(prompts, n)
+            self.prompts.known[key] = [ids for ids, _ in engines.model_of(right).generate(prompts, n)]
         return self.prompts.known[key]
 
     def one(self, case, levels):
@@ -151,4 +154,4 @@ def make(out, plumb, groups, levels, kinds, seed, limit, keep):
 def same_rows(run, like):
     """The rows of a run that another has."""
     mine = {v.name: v for v in run}
-    return [v._replace(rows=mine[v.name].rows[v.first:v.first + len(v.rows)]) for v in like if v.name in mine]
+    return [v._replace(rows=mine[v.name].rows[v.first - mine[v.name].first:][:len(v.rows)]) for v in like if v.name in mine]

@@ -2,7 +2,7 @@
 
 A hypothesis is right when one of the true ids, an id that the catalogue calls its equal, or one in the class that the hypothesis
 stands for, is planted. Hypotheses of one class count once. `consistent` is right for healthy engines alone; an answer is an accusation
-when its verdict is "named". Faults that a level does not show are counted as invisible and left out of n.
+when its verdict is "named", of a wrong engine unless it says no more than "nearest". Faults that a level does not show are counted as invisible and left out of n.
 """
 
 import json
@@ -67,7 +67,9 @@ def judged(case, answer, same):
     found = {"kind": case["kind"], "verdict": answer.get("verdict", "failed"), "cpu": answer.get("cpu", math.nan)}
     best = answer["hypotheses"][0] if answer["hypotheses"] else {}
     found["p"] = best.get("p") or 0.0
-    found["accused"] = found["verdict"] == "named" and bool(best.get("faults"))
+    # "Nearest known fault", which is what is said from logits or ids alone, accuses no engine that is wrong.
+    found["accused"] = found["verdict"] == "named" and bool(best.get("faults")) and (
+        case["kind"] == "benign" or not answer.get("weak"))
     found["class"] = len(set(sets_of(best))) if best else 0
     if all(case["answers"]) and case["answers"]:
         found["rank"] = rank(answer, case["answers"], same)
@@ -80,6 +82,16 @@ def judged(case, answer, same):
 
 def percent(part, whole):
     return f"{100 * part / whole:.0f}" if whole else "-"
+
+
+def interval(part, whole):
+    """Wilson's 95 % interval of a share, in percent."""
+    if not whole:
+        return "-"
+    p, z = part / whole, 1.96
+    centre, half = p + z * z / (2 * whole), z * math.sqrt(p * (1 - p) / whole + z * z / (4 * whole * whole))
+    low, high = ((centre + sign * half) / (1 + z * z / whole) for sign in (-1, 1))
+    return f"{100 * low:.0f} to {100 * high:.0f}"
 
 
 def row(found):
@@ -95,6 +107,7 @@ def row(found):
         "n": str(len(single)),
         "top-1 / 3": f"{percent(sum(f['rank'] == 1 for f in single), len(single))} / "
                      f"{percent(sum(f['rank'] <= 3 for f in single), len(single))}",
+        "top-1 within": interval(sum(f['rank'] == 1 for f in single), len(single)),
         "exact; class": f"{percent(sum(f['exact'] for f in single), len(single))}; "
                         + (f"{statistics.mean(f['class'] for f in single):.1f}" if single else "-"),
         "number within 10 %": f"{sum(near)}/{len(near)}",
