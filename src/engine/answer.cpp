@@ -11,7 +11,7 @@ Answer::Answer(const Tokenizer& tokenizer, const GenerateOptions& options, std::
       ignore_eos_(options.ignore_eos),
       ids_(std::move(prompt)),
       prompt_(ids_.size()),
-      sampler_(options.sampler, choice),
+      sampler_(options.sampler, choice, &tokenizer),
       grammar_(options.grammar),
       thought_(options.thought),
       detokenizer_(tokenizer, options.special),

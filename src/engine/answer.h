@@ -32,6 +32,8 @@ class Answer {
   const std::vector<int>& ids() const { return ids_; }
   int count() const { return int(ids_.size() - prompt_); }  // tokens of the answer
   const std::string& stop_string() const { return filter_.matched(); }
+  /// Sampler::drawn_from of the last token.
+  std::vector<std::pair<int, double>> drawn_from() const { return sampler_.drawn_from(); }
 
  private:
   int choose(std::span<const float> logits);

@@ -15,22 +15,13 @@
 namespace plumb {
 namespace {
 
-constexpr std::string_view kNames[] = {"penalties", "top_k", "top_p", "min_p", "temperature"};
-
-bool before(const Candidate& a, const Candidate& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-}
-
-// Keeps the k best, sorted.
-void keep_best(std::vector<Candidate>& c, size_t k) {
-  k = std::min(k, c.size());
-  std::partial_sort(c.begin(), c.begin() + int64_t(k), c.end(), before);
-  c.resize(k);
-}
+constexpr std::string_view kNames[] = {"penalties", "dry",   "top_n_sigma", "top_k",      "typ_p",
+                                       "top_p",     "min_p", "xtc",         "temperature"};
+constexpr uint64_t kXtc = uint64_t(1) << 63;  // draws of its own, beside those of the sequences
 
 // The k best of the allowed logits, sorted: one pass, as few are better than the k-th best so far.
-std::vector<Candidate> best_of(std::span<const float> logits, std::span<const uint64_t> allowed, size_t k) {
-  std::vector<Candidate> heap;  // the worst on top
+Candidates best_of(std::span<const float> logits, std::span<const uint64_t> allowed, size_t k) {
+  Candidates heap;  // the worst on top
   heap.reserve(k + 1);
   float least = -std::numeric_limits<float>::infinity();
   for (size_t i = 0; i < logits.size(); ++i) {
@@ -47,33 +38,6 @@ std::vector<Candidate> best_of(std::span<const float> logits, std::span<const ui
   }
   std::sort_heap(heap.begin(), heap.end(), before);
   return heap;
-}
-
-// e^(logit - largest) for sorted candidates, unnormalised.
-std::vector<double> weights(const std::vector<Candidate>& c) {
-  std::vector<double> w;
-  w.reserve(c.size());
-  for (const Candidate& x : c) w.push_back(exponential(x.logit - c.front().logit));
-  return w;
-}
-
-void top_p(std::vector<Candidate>& c, double p) {
-  if (p >= 1) return;
-  keep_best(c, c.size());
-  const std::vector<double> w = weights(c);
-  double total = 0, sum = 0;
-  for (double x : w) total += x;
-  size_t n = 0;
-  while (n < c.size() && (n == 0 || sum < p * total)) sum += w[n++];
-  c.resize(n);
-}
-
-void min_p(std::vector<Candidate>& c, double p) {
-  if (p <= 0) return;
-  double largest = c.front().logit;
-  for (const Candidate& x : c) largest = std::max(largest, x.logit);
-  const double least = largest + logarithm(p);
-  std::erase_if(c, [&](const Candidate& x) { return x.logit < least && x.logit < largest; });
 }
 
 uint64_t mix(uint64_t x) {
@@ -96,8 +60,31 @@ bool penalises(const SamplerOptions& o) {
   return o.repeat_penalty != 1 || o.presence_penalty != 0 || o.frequency_penalty != 0;
 }
 
+bool repeats_cost(const SamplerOptions& o) { return o.dry_multiplier > 0 && o.dry_penalty_last_n != 0; }
+
 // Whether the largest logit alone decides, unless a grammar has a say.
-bool greedy(const SamplerOptions& o) { return o.temperature <= 0 && !penalises(o) && o.logit_bias.empty(); }
+bool greedy(const SamplerOptions& o) {
+  return o.temperature <= 0 && !penalises(o) && o.logit_bias.empty() && !repeats_cost(o) &&
+         o.xtc_probability <= 0 && o.typical_p >= 1;
+}
+
+std::span<const int> last_of(std::span<const int> history, int n) {
+  return n < 0 ? history : history.last(std::min(history.size(), size_t(n)));
+}
+
+// Keskar et al. 2019, arXiv:1909.05858, section 4.1, once per distinct id; presence and frequency as OpenAI
+// defines them.
+void penalise(Candidates& c, std::span<const int> history, const SamplerOptions& o) {
+  if (!penalises(o)) return;
+  std::unordered_map<int, int> seen;
+  for (int id : last_of(history, o.repeat_last_n)) ++seen[id];
+  for (Candidate& x : c) {
+    const auto it = seen.find(x.id);
+    if (it == seen.end()) continue;
+    x.logit = x.logit > 0 ? x.logit / o.repeat_penalty : x.logit * o.repeat_penalty;
+    x.logit -= it->second * o.frequency_penalty + o.presence_penalty;
+  }
+}
 
 }  // namespace
 
@@ -111,6 +98,19 @@ void check(const SamplerOptions& o) {
   in_range("--presence-penalty", o.presence_penalty, -1000, 1000);
   in_range("--frequency-penalty", o.frequency_penalty, -1000, 1000);
   in_range("--repeat-last-n", o.repeat_last_n, -1, 1 << 30);
+  in_range("--typical", o.typical_p, 0, 1);
+  in_range("--top-nsigma", o.top_n_sigma, -1, 1000);
+  in_range("--xtc-probability", o.xtc_probability, 0, 1);
+  in_range("--xtc-threshold", o.xtc_threshold, 0, 1);
+  in_range("--dry-multiplier", o.dry_multiplier, 0, 1000);
+  in_range("--dry-base", o.dry_base, 0, 1000);
+  in_range("--dry-allowed-length", o.dry_allowed_length, 0, 1 << 30);
+  in_range("--dry-penalty-last-n", o.dry_penalty_last_n, -1, 1 << 30);
+  in_range("--dynatemp-range", o.dynatemp_range, 0, 1000);
+  in_range("--dynatemp-exp", o.dynatemp_exponent, 0, 1000);
+  in_range("--mirostat", o.mirostat, 0, 2);
+  in_range("--mirostat-ent", o.mirostat_tau, 0, 1000);
+  in_range("--mirostat-lr", o.mirostat_eta, 0, 1000);
   for (const auto& [id, bias] : o.logit_bias) in_range("--logit-bias", bias, -1e6, 1e6);
   for (const std::string& name : o.chain) {
     if (std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames)) continue;
@@ -129,77 +129,91 @@ int argmax(std::span<const float> logits) {
   return int(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-Sampler::Sampler(const SamplerOptions& options, uint64_t sequence) : options_(options), sequence_(sequence) {}
+Sampler::Sampler(const SamplerOptions& options, uint64_t sequence, const Tokenizer* tokenizer)
+    : options_(options), sequence_(sequence), tokenizer_(tokenizer), surprise_(2 * options.mirostat_tau) {}
 
 // How many candidates the chain's first filter keeps, where these are the largest logits; 0: not known yet.
 size_t Sampler::first_cut() const {
-  if (greedy(options_)) return 1;
-  if (options_.temperature <= 0 || penalises(options_) || !options_.logit_bias.empty()) return 0;
-  for (const std::string& filter : options_.chain) {
-    if (filter == "top_k" && options_.top_k > 0) return size_t(options_.top_k);
-    if (filter != "penalties" && filter != "top_k") break;
+  const SamplerOptions& o = options_;
+  if (greedy(o)) return 1;
+  if (penalises(o) || repeats_cost(o) || !o.logit_bias.empty() || o.mirostat > 0) return 0;
+  for (const std::string& filter : o.chain) {
+    if (filter == "top_k" && o.top_k > 0) return size_t(o.top_k);
+    const bool idle = filter == "penalties" || filter == "dry" || filter == "top_k" ||
+                      (filter == "top_n_sigma" && o.top_n_sigma <= 0);
+    if (!idle) break;
   }
   return 0;
 }
 
-// Keskar et al. 2019, arXiv:1909.05858, section 4.1, once per distinct id; presence and frequency as OpenAI
-// defines them.
-void Sampler::penalise(std::vector<Candidate>& c, std::span<const int> history) const {
-  if (!penalises(options_)) return;
-  const size_t last =
-      options_.repeat_last_n < 0 ? history.size() : std::min(history.size(), size_t(options_.repeat_last_n));
-  std::unordered_map<int, int> seen;
-  for (int id : history.last(last)) ++seen[id];
-  for (Candidate& x : c) {
-    const auto it = seen.find(x.id);
-    if (it == seen.end()) continue;
-    x.logit = x.logit > 0 ? x.logit / options_.repeat_penalty : x.logit * options_.repeat_penalty;
-    x.logit -= it->second * options_.frequency_penalty + options_.presence_penalty;
+Candidates Sampler::gather(std::span<const float> logits, std::span<const uint64_t> allowed) const {
+  if (const size_t few = first_cut(); few > 0 && few < logits.size()) return best_of(logits, allowed, few);
+  Candidates c(logits.size());
+  for (size_t i = 0; i < c.size(); ++i) c[i] = {int(i), double(logits[i])};
+  for (const auto& [id, bias] : options_.logit_bias) {
+    if (id >= 0 && size_t(id) < c.size()) c[size_t(id)].logit += bias;
   }
+  if (!allowed.empty()) std::erase_if(c, [&](const Candidate& x) { return !is_allowed(allowed, x.id); });
+  return c;
 }
 
-void Sampler::apply(std::string_view filter, std::vector<Candidate>& c, std::span<const int> history) const {
-  if (filter == "penalties") penalise(c, history);
-  if (filter == "top_k" && options_.top_k > 0) keep_best(c, size_t(options_.top_k));
-  if (filter == "top_p") top_p(c, options_.top_p);
-  if (filter == "min_p") min_p(c, options_.min_p);
-  if (filter == "temperature") {
-    // Below the least difference of two floats the best alone is drawn; a smaller divisor would only
-    // overflow.
-    const double t = std::max(options_.temperature, 1e-100);
-    for (Candidate& x : c) x.logit /= t;
+void Sampler::apply(std::string_view filter, std::span<const int> history, uint64_t position) {
+  const SamplerOptions& o = options_;
+  Candidates& c = left_;
+  if (filter == "penalties") penalise(c, history, o);
+  if (filter == "dry" && repeats_cost(o)) {
+    do_not_repeat(c, last_of(history, o.dry_penalty_last_n),
+                  {o.dry_multiplier, o.dry_base, o.dry_allowed_length, o.dry_sequence_breakers}, tokenizer_);
   }
+  if (filter == "top_n_sigma") top_n_sigma(c, o.top_n_sigma);
+  if (filter == "top_k" && o.top_k > 0) keep_best(c, size_t(o.top_k));
+  if (filter == "typ_p") typical_p(c, o.typical_p);
+  if (filter == "top_p") top_p(c, o.top_p);
+  if (filter == "min_p") min_p(c, o.min_p);
+  if (filter == "xtc" && counter_uniform(o.seed, sequence_ ^ kXtc, position) < o.xtc_probability)
+    exclude_top_choices(c, o.xtc_threshold);
+  if (filter == "temperature" && o.temperature > 0)
+    dynamic_temperature(c, o.temperature, o.dynatemp_range, o.dynatemp_exponent);
 }
 
-int Sampler::choose(std::span<const float> logits, std::span<const int> history, uint64_t position,
-                    std::span<const uint64_t> allowed) const {
-  std::vector<Candidate> c;
-  if (const size_t few = first_cut(); few > 0 && few < logits.size()) {
-    c = best_of(logits, allowed, few);
-  } else {
-    c.resize(logits.size());
-    for (size_t i = 0; i < c.size(); ++i) c[i] = {int(i), double(logits[i])};
-    for (const auto& [id, bias] : options_.logit_bias) {
-      if (id >= 0 && size_t(id) < c.size()) c[size_t(id)].logit += bias;
-    }
-    if (!allowed.empty()) std::erase_if(c, [&](const Candidate& x) { return !is_allowed(allowed, x.id); });
-  }
-  PLUMB_CHECK(!c.empty());  // GrammarState::allowed throws first
-  if (options_.temperature <= 0) {
-    penalise(c, history);
-    return std::min_element(c.begin(), c.end(), before)->id;
-  }
-  for (const std::string& filter : options_.chain) apply(filter, c, history);
-  keep_best(c, c.size());
-  const std::vector<double> w = weights(c);
+// The number of the candidate that is drawn out of the sorted ones.
+int Sampler::draw(uint64_t position) const {
+  const std::vector<double> w = weights(left_);
   double total = 0;
   for (double x : w) total += x;
   double left = counter_uniform(options_.seed, sequence_, position) * total;
-  for (size_t i = 0; i < c.size(); ++i) {
+  for (size_t i = 0; i < w.size(); ++i) {
     left -= w[i];
-    if (left < 0) return c[i].id;
+    if (left < 0) return int(i);
   }
-  return c.back().id;
+  return int(w.size()) - 1;
+}
+
+int Sampler::choose(std::span<const float> logits, std::span<const int> history, uint64_t position,
+                    std::span<const uint64_t> allowed) {
+  const SamplerOptions& o = options_;
+  left_ = gather(logits, allowed);
+  PLUMB_CHECK(!left_.empty());  // GrammarState::allowed throws first
+  const bool mirostat = o.mirostat > 0 && o.temperature > 0;
+  if (mirostat) {
+    temperature(left_, o.temperature);
+    o.mirostat == 1 ? mirostat_1(left_, surprise_, int(logits.size())) : mirostat_2(left_, surprise_);
+  } else {
+    for (const std::string& filter : o.chain) apply(filter, history, position);
+  }
+  keep_best(left_, o.temperature <= 0 ? 1 : left_.size());
+  const int drawn = draw(position);
+  if (mirostat) surprise_ -= o.mirostat_eta * (bits(drawn_from()[size_t(drawn)].second) - o.mirostat_tau);
+  return left_[size_t(drawn)].id;
+}
+
+std::vector<std::pair<int, double>> Sampler::drawn_from() const {
+  const std::vector<double> w = weights(left_);
+  double total = 0;
+  for (double x : w) total += x;
+  std::vector<std::pair<int, double>> out;
+  for (size_t i = 0; i < w.size(); ++i) out.emplace_back(left_[i].id, w[i] / total);
+  return out;
 }
 
 }  // namespace plumb

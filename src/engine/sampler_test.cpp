@@ -28,7 +28,7 @@ std::vector<float> random_logits(std::mt19937_64& r, int n, bool ties) {
 // All ids that 4000 draws at different positions give.
 std::set<int> drawn(const SamplerOptions& o, const std::vector<float>& logits,
                     const std::vector<int>& history = {}) {
-  const Sampler s(o, 0);
+  Sampler s(o, 0);
   std::set<int> ids;
   for (uint64_t position = 0; position < 4000; ++position) ids.insert(s.choose(logits, history, position));
   return ids;
@@ -96,7 +96,7 @@ TEST(Sampler, DrawsFollowTheSoftmaxOfTheTemperature) {
   for (double t : {0.5, 1.0, 2.0}) {
     SamplerOptions o = all_off();
     o.temperature = t, o.seed = 9;
-    const Sampler s(o, 3);
+    Sampler s(o, 3);
     std::map<int, int> count;
     const int n = 40000;
     for (int i = 0; i < n; ++i) ++count[s.choose(l, {}, uint64_t(i))];
@@ -112,7 +112,7 @@ TEST(Sampler, DrawsFollowTheSoftmaxOfTheTemperature) {
 TEST(Sampler, ZeroTemperatureTakesTheBestWithTiesToTheLowestId) {
   SamplerOptions o = all_off();
   o.temperature = 0;
-  const Sampler s(o, 0);
+  Sampler s(o, 0);
   EXPECT_EQ(s.choose(std::vector<float>{1, 3, 3, 2}, {}, 0), 1);
   EXPECT_EQ(argmax(std::vector<float>{1, 3, 3, 2}), 1);
 }
@@ -211,7 +211,7 @@ TEST(Sampler, WhatIsNotAllowedIsLeftOutBeforeTheChainAndAllowingAllChangesNothin
     SamplerOptions o;
     o.temperature = temperature;
     o.top_k = 3;  // without the mask neither 5 nor 70 is among these
-    const Sampler sampler(o, 0);
+    Sampler sampler(o, 0);
     for (uint64_t position = 0; position < 50; ++position) {
       const int free = sampler.choose(logits, history, position);
       EXPECT_EQ(sampler.choose(logits, history, position, all), free);

@@ -31,17 +31,19 @@ struct AnswerTimes {
   int miss_expected = -1, miss_got = -1;
 };
 
-/// What a request hears, in order: tokens of the prompt if they were asked for, pieces of the answer, an end.
+/// What a request hears, in order: how far its prompt has been read and tokens of it, if they were asked for,
+/// pieces of the answer, an end.
 struct AnswerEvent {
+  int64_t read = -1;                     // so many tokens of the prompt; -1: another event
   std::vector<ScoredToken> prompt = {};  // scored tokens of the prompt, from `score_from` on
   std::vector<ScoredToken> tokens = {};  // of the answer; scores only where asked for
   std::string text = {};
-  bool first = false;  // the first token of the answer
+  bool first = false;      // the first token of the answer
+  AnswerTimes times = {};  // so far
   // The end:
   std::optional<Stop> stop = {};
   std::string stop_string = {};
   std::exception_ptr error = {};  // instead of a stop
-  AnswerTimes times = {};
   bool last() const { return stop || error; }
 };
 
@@ -52,6 +54,8 @@ struct AnswerRequest {
   int scope = 0;        // whose cached texts it may use
   bool cache_prompt = true;
   int top = -1;                           // likeliest tokens to report with each token; -1: no scores at all
+  bool drawn = false;                     // report what each token was drawn from, not what the model said
+  bool progress = false;                  // hear how far the prompt has been read
   int64_t score_from = -1;                // score the prompt's tokens from this one on; -1: none
   std::function<void(AnswerEvent)> hear;  // called on the scheduler's thread; must not throw
 };
@@ -127,6 +131,7 @@ class Scheduler {
   void step();
   void see(std::span<const Sequences::Row> rows);
   void tell(Slot& slot, Answer::Step step, std::span<const float> logits);
+  void tell_progress();
   void finish(Slot& slot, AnswerEvent event);
   void end(Job& job, AnswerEvent event);
   void release(Slot& slot);

@@ -36,6 +36,17 @@ struct Scheduler::Slot {
   bool keep = false;
   AnswerTimes times;
   SchedulerClock::time_point started, first, last;  // its first and last token
+
+  AnswerTimes times_at(SchedulerClock::time_point now) const {
+    AnswerTimes t = times;
+    t.answer_tokens = answer->count();
+    if (first >= started) {
+      t.answer_seconds = seconds_between(first, now);
+    } else {
+      t.prompt_seconds = seconds_between(started, now);
+    }
+    return t;
+  }
 };
 
 struct Scheduler::State {

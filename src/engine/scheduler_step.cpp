@@ -51,7 +51,7 @@ void Scheduler::step() {
   for (const auto& p : s.pieces) ends.push_back(s.sequences.length(p.sequence) + int64_t(p.tokens.size()));
   try {
     s.sequences.decode_passes(s.pieces, see_rows);
-    return;
+    return tell_progress();
   } catch (const Error&) {  // whose fault it was shows when each goes alone
   }
   for (size_t i = 0; i < s.pieces.size(); ++i) {
@@ -65,6 +65,15 @@ void Scheduler::step() {
       s.counting.nonfinite += e.code() == "numeric.nonfinite";
       finish(s.slots[size_t(piece.sequence)], {.error = std::current_exception()});
     }
+  }
+}
+
+// To those whose prompt goes on in the next pass.
+void Scheduler::tell_progress() {
+  State& s = *state_;
+  for (const Slot& slot : s.slots) {
+    if (!slot.job || slot.ended || slot.next >= 0 || !slot.job->request.progress) continue;
+    slot.job->request.hear({.read = s.sequences.length(slot.id), .times = slot.times_at(Clock::now())});
   }
 }
 
@@ -114,8 +123,9 @@ void Scheduler::tell(Slot& slot, Answer::Step step, std::span<const float> logit
   AnswerEvent event{.text = std::move(step.text)};
   const auto now = Clock::now();
   if (slot.next < 0) {
-    slot.first = now, event.first = true;
     slot.times.prompt_seconds = seconds_between(slot.started, now);
+    if (r.progress) r.hear({.read = int64_t(r.prompt.size()), .times = slot.times});
+    slot.first = now, event.first = true;
     slot.job->group->read = true;
     s.counting.first_token.add(seconds_between(slot.job->queued, now));
   } else {
@@ -127,9 +137,11 @@ void Scheduler::tell(Slot& slot, Answer::Step step, std::span<const float> logit
   if (!step.stop && s.options.max_seconds > 0 && seconds_between(slot.started, now) > s.options.max_seconds)
     step.stop = Stop::limit;
   if (step.id >= 0 && step.stop != Stop::end_of_text) {
-    event.tokens.push_back(r.top >= 0 ? score_token(s.model.pool(), logits, step.id, r.top)
-                                      : ScoredToken{.id = step.id});
+    event.tokens.push_back(r.top < 0 ? ScoredToken{.id = step.id}
+                           : r.drawn ? drawn_token(slot.answer->drawn_from(), step.id, r.top)
+                                     : score_token(s.model.pool(), logits, step.id, r.top));
   }
+  event.times = slot.times_at(now);
   if (!step.stop) return r.hear(std::move(event));
   event.text += slot.answer->finish();
   event.stop = step.stop;
@@ -139,9 +151,7 @@ void Scheduler::tell(Slot& slot, Answer::Step step, std::span<const float> logit
 
 void Scheduler::finish(Slot& slot, AnswerEvent event) {
   SchedulerCounts& c = state_->counting;
-  AnswerTimes& t = slot.times;
-  t.answer_tokens = slot.answer->count();
-  if (slot.next >= 0 || event.first) t.answer_seconds = seconds_between(slot.first, Clock::now());
+  const AnswerTimes t = slot.times_at(Clock::now());
   c.prompt_tokens += t.prompt_tokens - t.cached_tokens, c.cached_tokens += t.cached_tokens;
   c.answer_tokens += t.answer_tokens;
   c.prompt_seconds += t.prompt_seconds, c.answer_seconds += t.answer_seconds;

@@ -1,7 +1,9 @@
 #include "engine/scores.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "base/math.h"
 #include "engine/perplexity.h"
 
 namespace plumb {
@@ -19,6 +21,16 @@ ScoredToken score_token(Pool& pool, std::span<const float> logits, int id, int t
   if (best.size() > 1) out.margin = x[size_t(best[0])] - x[size_t(best[1])];
   for (int i = 0; i < top && i < int(best.size()); ++i)
     out.top.push_back({best[size_t(i)], x[size_t(best[size_t(i)])] - sum});
+  return out;
+}
+
+ScoredToken drawn_token(const std::vector<std::pair<int, double>>& left, int id, int top) {
+  ScoredToken out{.id = id, .scored = true, .logprob = -INFINITY};
+  for (const auto& [other, p] : left) {
+    const double logprob = p > 0 ? logarithm(p) : -INFINITY;
+    if (other == id) out.logprob = logprob;
+    if (int(out.top.size()) < top) out.top.emplace_back(other, logprob);
+  }
   return out;
 }
 

@@ -1,5 +1,5 @@
 // How likely a token was, and what else might have come: natural logarithms of the model's own probabilities,
-// before any sampler touched them.
+// before any sampler touched them, or those that a sampler drew from.
 #pragma once
 
 #include <span>
@@ -21,5 +21,8 @@ struct ScoredToken {
 /// Scores `id` against the logits before it, with the `top` likeliest. The sum over the vocabulary has
 /// one order of addition whatever the number of threads; as `plumb perplexity` and `plumb logits` compute it.
 ScoredToken score_token(Pool& pool, std::span<const float> logits, int id, int top);
+
+/// The same of what a sampler left (Sampler::drawn_from); -infinity for an id that it did not leave.
+ScoredToken drawn_token(const std::vector<std::pair<int, double>>& left, int id, int top);
 
 }  // namespace plumb
