@@ -138,6 +138,26 @@ class Serve(unittest.TestCase):
         self.assertEqual(events[-1].response.output_text, whole.output_text)
         self.assertEqual([e.sequence_number for e in events], list(range(len(events))))
 
+    def test_responses_call_tools_and_follow_a_schema(self):
+        schema = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"], "additionalProperties": False}
+        asked = {"model": "smol", "input": "Weather in Rome?", "temperature": 0, "max_output_tokens": 64,
+                 "tools": [{"type": "function", "name": "weather", "description": "The weather", "parameters": schema, "strict": True}],
+                 "tool_choice": {"type": "function", "name": "weather"}}
+        whole = self.client.responses.create(**asked)
+        call = whole.output[-1]
+        self.assertEqual((call.type, call.name, set(json.loads(call.arguments))), ("function_call", "weather", {"city"}))
+        events = list(self.client.responses.create(**asked, stream=True))
+        self.assertEqual("".join(e.delta for e in events if e.type == "response.function_call_arguments.delta"), call.arguments)
+        self.assertEqual([i.type for i in events[-1].response.output], [i.type for i in whole.output])
+        back = [{"role": "user", "content": "Weather in Rome?"}, call.model_dump(exclude_none=True),
+                {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}]
+        self.assertTrue(self.client.responses.create(model="smol", input=back, tools=asked["tools"], max_output_tokens=8).output_text)
+        formed = self.client.responses.create(model="smol", input="Where?", max_output_tokens=64, temperature=0,
+                                              text={"format": {"type": "json_schema", "name": "place", "schema": schema, "strict": True}})
+        self.assertIn(json.loads(formed.output_text)["city"], ("Rome", "Oslo"))
+        with self.assertRaises(openai.BadRequestError):
+            self.client.responses.create(model="smol", input="Hi", tools=[{"type": "web_search"}])
+
     def test_what_is_wrong_is_named(self):
         bad = {"temprature": 0, "temperature": "1", "top_p": 2, "n": 0, "max_tokens": 1.5, "stop": [""], "seed": 1e300, "logit_bias": {"x": 1},
                "top_logprobs": 3, "messages": [], "stream": 1, "logprobs": 7, "samplers": ["magic"], "plumb": {"recipt": True}, "chat_template": "x",

@@ -181,6 +181,26 @@ class Serve(unittest.TestCase):
         _, tokens = self.server.ask("/tokenize", {"content": "Hello world"})
         self.assertEqual(self.server.ask("/detokenize", tokens)[1]["content"], "Hello world")
 
+    def test_progress_and_timings_come_while_a_prompt_is_read_and_answered(self):
+        body = {"messages": [{"role": "user", "content": "word " * 300}], "max_tokens": 4, "temperature": 0, "cache_prompt": False,
+                "ignore_eos": True}
+        parts = self.server.events("/v1/chat/completions", {**body, "return_progress": True, "timings_per_token": True})
+        read = [p["prompt_progress"] for p in parts if "prompt_progress" in p]
+        self.assertEqual((read[-1]["processed"], read[-1]["cache"]), (read[-1]["total"], 0))
+        self.assertEqual([r["processed"] for r in read], sorted({r["processed"] for r in read}))
+        self.assertEqual([p["timings"]["predicted_n"] for p in parts if "timings" in p], [1, 2, 3, 4])
+        self.assertEqual(self.server.ask("/v1/chat/completions", {**body, "return_progress": True})[0], 400)
+
+    def test_probabilities_behind_the_samplers_are_of_what_they_leave(self):
+        body = {"prompt": "The capital of France is", "n_predict": 1, "n_probs": 5, "post_sampling_probs": True, "seed": 1}
+        _, answer = self.server.ask("/completion", {**body, "samplers": ["top_k", "temperature"], "top_k": 3, "temperature": 1})
+        found = answer["completion_probabilities"][0]
+        self.assertEqual(len(found["top_probs"]), 3)
+        self.assertAlmostEqual(sum(t["prob"] for t in found["top_probs"]), 1, places=9)
+        self.assertIn(found["prob"], [t["prob"] for t in found["top_probs"]])
+        _, answer = self.server.ask("/completion", {**body, "mirostat": 2, "mirostat_tau": 0.01})
+        self.assertEqual(answer["completion_probabilities"][0]["prob"], 1)
+
 
 class Keys(unittest.TestCase):
     def test_a_key_is_asked_for_and_compared_whole(self):

@@ -22,12 +22,17 @@ class Session : public std::enable_shared_from_this<Session> {
           std::make_exception_ptr(Error({.code = "server.ending", .found = "the end of the server"}));
     }
     if (event.error) return fail(event.error);
+    if (event.read >= 0) {
+      if (!begun_) begin();
+      return reply_->write(style_->progress(choice, event));
+    }
     Choice& c = choices_[choice];
     c.text += event.text;
     c.prompt.insert(c.prompt.end(), event.prompt.begin(), event.prompt.end());
     c.tokens.insert(c.tokens.end(), event.tokens.begin(), event.tokens.end());
+    c.times = event.times;
     if (event.stop) {
-      c.stop = event.stop, c.stop_string = event.stop_string, c.times = event.times;
+      c.stop = event.stop, c.stop_string = event.stop_string;
       --open_;
     }
     if (stream_ && event.prompt.empty()) {
@@ -87,6 +92,21 @@ void answer_with(const Call& call, std::vector<AnswerRequest> requests, std::uni
   }
   const auto ticket = call.service.scheduler.submit(std::move(requests));
   call.reply->on_gone([ticket] { ticket->cancel(); });
+}
+
+bool read_live_fields(Fields& fields, bool stream, AnswerRequest& request) {
+  const bool timings = fields.boolean("timings_per_token", false);
+  request.progress = fields.boolean("return_progress", false);
+  if (!stream && timings) fields.refuse("timings_per_token", "stream: true beside it", "none");
+  if (!stream && request.progress) fields.refuse("return_progress", "stream: true beside it", "none");
+  return timings;
+}
+
+Json progress_json(const AnswerEvent& event) {
+  Json out;
+  out.set("total", event.times.prompt_tokens), out.set("cache", event.times.cached_tokens);
+  out.set("processed", event.read), out.set("time_ms", event.times.prompt_seconds * 1e3);
+  return out;
 }
 
 const char* finish_reason(Stop stop) {

@@ -28,6 +28,8 @@ class Style {
   virtual Json whole(const std::vector<Choice>& choices) = 0;
   /// Events before the first piece, for a piece (which `choices` holds already), and at the end.
   virtual std::string opening() { return {}; }
+  /// An event that tells how far a prompt has been read.
+  virtual std::string progress(size_t, const AnswerEvent&) { return {}; }
   virtual std::string piece(size_t choice, const AnswerEvent& event, const std::vector<Choice>& choices) = 0;
   virtual std::string closing(const std::vector<Choice>& choices) = 0;
 };
@@ -39,6 +41,12 @@ std::string sse(const char* event, const Json& data);
 /// Submits the requests and answers through the call's reply. Throws what Scheduler::submit throws.
 void answer_with(const Call& call, std::vector<AnswerRequest> requests, std::unique_ptr<Style> style,
                  bool stream);
+
+/// timings_per_token, and return_progress, which the request is told. Both are for streams.
+bool read_live_fields(Fields& fields, bool stream, AnswerRequest& request);
+
+/// {"total", "cache", "processed", "time_ms"} of a prompt, as llama.cpp's server has it.
+Json progress_json(const AnswerEvent& event);
 
 /// "stop", "length" as OpenAI names them.
 const char* finish_reason(Stop stop);

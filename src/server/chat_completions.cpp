@@ -12,7 +12,7 @@ constexpr int64_t kMaxMessages = 4096;
 struct ChatAsked {
   StreamFields stream;
   OwnFields own;
-  bool logprobs = false;
+  bool logprobs = false, timings = false;
   ReplyParser::Options reply = {};
 };
 
@@ -60,12 +60,23 @@ class ChatStyle : public Style {
     }
     for (const ReplyPart& p : parts) out += chunk(i, delta_of(p, i), std::exchange(scores, Json()), Json());
     if (!scores.is_null()) out += chunk(i, text_delta("content", ""), std::move(scores), Json());
+    if (asked_.timings && !event.stop) {
+      Json timed = part(i, Json(Json::Object{}), Json(), Json());
+      timed.set("timings", timings_json(event.times));
+      out += sse(timed);
+    }
     if (event.stop) {
       Json last = part(i, Json(Json::Object{}), Json(), reason(i, *event.stop));
       last.set("timings", timings_json(choices[i].times));
       out += sse(last);
     }
     return out;
+  }
+
+  std::string progress(size_t i, const AnswerEvent& event) override {
+    Json out = part(i, Json(Json::Object{}), Json(), Json());
+    out.set("prompt_progress", progress_json(event));
+    return sse(out);
   }
 
   std::string closing(const std::vector<Choice>& choices) override {
@@ -195,6 +206,7 @@ void handle_chat_completions(Call& call) {
   if (top > 0 && !asked.logprobs) fields.refuse("top_logprobs", "logprobs: true beside it", "none");
   request.top = asked.logprobs ? top : -1;
   accept_idle_fields(fields);
+  asked.timings = read_live_fields(fields, asked.stream.stream, request);
   ReplyFields reply;
   reply.constrained = read_output_format(fields, *call.service.formats, request.generate);
   reply.tools = read_tool_fields(fields);

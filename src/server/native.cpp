@@ -1,6 +1,7 @@
 // llama.cpp's own routes: /completion, /tokenize, /detokenize, /apply-template.
 #include "server/native.h"
 
+#include "base/math.h"
 #include "base/utf8.h"
 #include "engine/settings.h"
 #include "server/openai.h"
@@ -9,7 +10,8 @@ namespace plumb::server {
 namespace {
 
 struct NativeAsked {
-  bool stream = false, tokens = false, margin = false;
+  bool stream = false, tokens = false, margin = false, timings = false;
+  bool drawn = false;  // probabilities after the samplers
   std::string prompt;
   GenerateOptions generate;
   int top = -1;
@@ -32,6 +34,14 @@ class NativeStyle : public Style {
     out.set("id_slot", -1), out.set("tokens_predicted", int64_t(choices[0].tokens.size()));
     if (asked_.tokens) out.set("tokens", ids(event.tokens));
     if (asked_.top >= 0) out.set("completion_probabilities", probabilities(event.tokens));
+    if (asked_.timings) out.set("timings", timings_json(event.times));
+    return sse(out);
+  }
+
+  std::string progress(size_t, const AnswerEvent& event) override {
+    Json out;
+    out.set("index", 0), out.set("content", ""), out.set("stop", false), out.set("id_slot", -1);
+    out.set("prompt_progress", progress_json(event));
     return sse(out);
   }
 
@@ -56,7 +66,24 @@ class NativeStyle : public Style {
         top.push_back(std::move(with_id));
       }
       entry.replace("top_logprobs", std::move(top)), entry.set("id", t.id);
-      out.push_back(std::move(entry));
+      out.push_back(asked_.drawn ? as_drawn(entry) : std::move(entry));
+    }
+    return out;
+  }
+
+  // Probabilities under names of their own, as llama.cpp has them.
+  static Json as_drawn(const Json& entry) {
+    Json out;
+    for (const auto& [name, value] : *entry.object()) {
+      if (name == "logprob") {
+        out.set("prob", exponential(*value.number()));
+      } else if (name == "top_logprobs") {
+        Json::Array top;
+        for (const Json& each : *value.array()) top.push_back(as_drawn(each));
+        out.set("top_probs", std::move(top));
+      } else {
+        out.set(name, value);
+      }
     }
     return out;
   }
@@ -97,9 +124,9 @@ void handle_completion(Call& call) {
   const int64_t top = fields.integer("n_probs", 0, 0, 20);
   asked.top = request.top = top > 0 || asked.margin ? int(top) : -1;
   fields.only("id_slot", -1, "-1: the server chooses");
-  fields.only("post_sampling_probs", false, "false");
-  fields.only("timings_per_token", false, "false");
-  fields.only("return_progress", false, "false");
+  asked.drawn = request.drawn = fields.boolean("post_sampling_probs", false);
+  if (asked.drawn && asked.margin) fields.refuse("post_sampling_probs", "false with a margin", "true");
+  asked.timings = read_live_fields(fields, asked.stream, request);
   read_output_format(fields, *call.service.formats, request.generate);
   const Json& prompt = fields.need("prompt");
   fields.finish();

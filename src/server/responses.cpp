@@ -1,4 +1,5 @@
-// POST /v1/responses: texts in, one text out. Nothing is stored between requests.
+// POST /v1/responses: texts, calls and their results in, a text or calls out. Nothing is stored between
+// requests.
 #include "server/responses.h"
 
 #include "server/openai.h"
@@ -6,15 +7,20 @@
 namespace plumb::server {
 namespace {
 
+using Kind = ReplyPart::Kind;
+
+// Takes a reply apart into items, each with its events: a message, a thought, a call.
 class ResponseStyle : public Style {
  public:
-  explicit ResponseStyle(const Service& service) : service_(service) {}
+  ResponseStyle(const Service& service, const ReplyParser::Options& reply, const ResponseTools& tools)
+      : service_(service), parser_(reply), tools_(tools) {}
 
   Json whole(const std::vector<Choice>& choices) override {
     const Choice& c = choices[0];
+    if (!ended_) feed(c.text, true);
     const bool complete = std::string_view(finish_reason(*c.stop)) == "stop";
     Json out = response(complete ? "completed" : "incomplete");
-    out.replace("output", Json(Json::Array{item("completed", Json(Json::Array{part(c.text)}))}));
+    out.replace("output", Json(items_));
     if (!complete) {
       Json why;
       why.set("reason", "max_output_tokens");
@@ -30,58 +36,127 @@ class ResponseStyle : public Style {
   }
 
   std::string opening() override {
-    Json added = at(), content = at();
     Json created, progress;
     created.set("response", response("in_progress")), progress.set("response", response("in_progress"));
-    added.set("item", item("in_progress", Json(Json::Array{})));
-    content.set("item_id", message_), content.set("content_index", 0), content.set("part", part(""));
-    std::string out = event("response.created", created);
-    out += event("response.in_progress", progress);
-    out += event("response.output_item.added", added);
-    return out + event("response.content_part.added", content);
+    std::string out = event("response.created", created);  // numbered one after the other
+    return out += event("response.in_progress", progress);
   }
 
   std::string piece(size_t, const AnswerEvent& e, const std::vector<Choice>&) override {
-    if (e.text.empty()) return {};
-    Json out = at();
-    out.set("item_id", message_), out.set("content_index", 0), out.set("delta", e.text);
-    out.set("logprobs", Json(Json::Array{}));
-    return event("response.output_text.delta", out);
+    return feed(e.text, e.stop.has_value());
   }
 
   std::string closing(const std::vector<Choice>& choices) override {
-    const std::string& text = choices[0].text;
-    Json done = at(), content = at(), added = at(), all;
-    done.set("item_id", message_), done.set("content_index", 0), done.set("text", text);
-    done.set("logprobs", Json(Json::Array{}));
-    content.set("item_id", message_), content.set("content_index", 0), content.set("part", part(text));
-    added.set("item", item("completed", Json(Json::Array{part(text)})));
-    Json final_response = whole(choices);
+    Json all, final_response = whole(choices);
     const bool complete = *final_response.find("status")->text() == "completed";
     all.set("response", std::move(final_response));
-    std::string out = event("response.output_text.done", done);
-    out += event("response.content_part.done", content);
-    out += event("response.output_item.done", added);
-    return out + event(complete ? "response.completed" : "response.incomplete", all);
+    return event(complete ? "response.completed" : "response.incomplete", all);
   }
 
  private:
-  static Json at() {
+  std::string feed(const std::string& text, bool last) {
+    std::vector<ReplyPart> parts = parser_.push(text);
+    if (last) {
+      for (ReplyPart& rest : parser_.finish()) parts.push_back(std::move(rest));
+    }
+    std::string out;
+    for (const ReplyPart& p : parts) out += add(p);
+    if (!last) return out;
+    ended_ = true;
+    if (items_.empty() && !open_) out += start(Kind::content);
+    return out + close();
+  }
+
+  std::string add(const ReplyPart& p) {
+    if (p.kind != Kind::call && p.text.empty()) return {};
+    std::string out;
+    if (p.kind == Kind::call) {
+      out = close();
+      return out += whole_call(p.call);
+    }
+    if (open_ && kind_ != p.kind) out += close();
+    if (!open_) out += start(p.kind);
+    text_ += p.text;
+    Json delta = at_part();
+    delta.set("delta", p.text);
+    if (kind_ == Kind::content) delta.set("logprobs", Json(Json::Array{}));
+    return out +
+           event(kind_ == Kind::content ? "response.output_text.delta" : "response.reasoning_text.delta",
+                 delta);
+  }
+
+  std::string start(Kind kind) {
+    open_ = true, kind_ = kind, text_.clear(), item_id_ = new_id(kind == Kind::content ? "msg_" : "rs_");
+    Json added = at_item(), content = at_part();
+    added.set("item", item("in_progress", Json(Json::Array{}))), content.set("part", part());
+    std::string out = event("response.output_item.added", added);
+    return out += event("response.content_part.added", content);
+  }
+
+  std::string close() {
+    if (!std::exchange(open_, false)) return {};
+    Json done = at_part(), content = at_part(), whole_item = item("completed", Json(Json::Array{part()}));
+    done.set("text", text_), content.set("part", part());
+    if (kind_ == Kind::content) done.set("logprobs", Json(Json::Array{}));
+    std::string out =
+        event(kind_ == Kind::content ? "response.output_text.done" : "response.reasoning_text.done", done);
+    out += event("response.content_part.done", content);
+    return out += finish(std::move(whole_item));
+  }
+
+  std::string whole_call(const ToolCall& call) {
+    item_id_ = new_id("fc_");
+    const auto with = [&](const char* status, const std::string& arguments) {
+      Json out;
+      out.set("id", item_id_), out.set("type", "function_call"), out.set("status", status);
+      out.set("call_id", call.id), out.set("name", call.name), out.set("arguments", arguments);
+      return out;
+    };
+    Json added = at_item(), delta = at_item(), done = at_item();
+    added.set("item", with("in_progress", ""));
+    delta.set("item_id", item_id_), delta.set("delta", call.arguments);
+    done.set("item_id", item_id_), done.set("name", call.name), done.set("arguments", call.arguments);
+    std::string out = event("response.output_item.added", added);
+    out += event("response.function_call_arguments.delta", delta);
+    out += event("response.function_call_arguments.done", done);
+    return out + finish(with("completed", call.arguments));
+  }
+
+  std::string finish(Json whole_item) {
+    Json done = at_item();
+    done.set("item", whole_item);
+    items_.push_back(std::move(whole_item));
+    return event("response.output_item.done", done);
+  }
+
+  Json at_item() const {
     Json out;
-    out.set("output_index", 0);
+    out.set("output_index", int64_t(items_.size()));
     return out;
   }
 
-  static Json part(const std::string& text) {
+  Json at_part() const {
+    Json out = at_item();
+    out.set("item_id", item_id_), out.set("content_index", 0);
+    return out;
+  }
+
+  Json part() const {
     Json out;
-    out.set("type", "output_text"), out.set("text", text), out.set("annotations", Json(Json::Array{}));
+    out.set("type", kind_ == Kind::content ? "output_text" : "reasoning_text"), out.set("text", text_);
+    if (kind_ == Kind::content) out.set("annotations", Json(Json::Array{}));
     return out;
   }
 
   Json item(const char* status, Json content) const {
     Json out;
-    out.set("id", message_), out.set("type", "message"), out.set("status", status),
-        out.set("role", "assistant");
+    out.set("id", item_id_), out.set("type", kind_ == Kind::content ? "message" : "reasoning");
+    out.set("status", status);
+    if (kind_ == Kind::content) {
+      out.set("role", "assistant");
+    } else {
+      out.set("summary", Json(Json::Array{}));
+    }
     out.set("content", std::move(content));
     return out;
   }
@@ -91,8 +166,8 @@ class ResponseStyle : public Style {
     out.set("id", id_), out.set("object", "response"), out.set("created_at", int64_t(created_));
     out.set("status", status), out.set("model", service_.model_id), out.set("output", Json(Json::Array{}));
     out.set("error", Json()), out.set("incomplete_details", Json()), out.set("instructions", Json());
-    out.set("metadata", Json(Json::Object{})), out.set("parallel_tool_calls", false);
-    out.set("tool_choice", "none"), out.set("tools", Json(Json::Array{})), out.set("store", false);
+    out.set("metadata", Json(Json::Object{})), out.set("parallel_tool_calls", tools_.parallel);
+    out.set("tool_choice", tools_.choice), out.set("tools", tools_.given), out.set("store", false);
     return out;
   }
 
@@ -102,46 +177,16 @@ class ResponseStyle : public Style {
   }
 
   const Service& service_;
+  ReplyParser parser_;
+  const ResponseTools tools_;
+  Json::Array items_;  // that are whole
+  bool open_ = false, ended_ = false;
+  Kind kind_ = Kind::content;  // of the item under way
+  std::string item_id_, text_;
   int64_t number_ = 0;
-  const std::string id_ = new_id("resp_"), message_ = new_id("msg_");
+  const std::string id_ = new_id("resp_");
   const std::time_t created_ = std::time(nullptr);
 };
-
-// A text, or messages whose parts are "input_text" and "output_text".
-Json read_input(Fields& fields) {
-  Json::Array messages;
-  const auto add = [&](const char* role, Json content) {
-    Json m;
-    m.set("role", role), m.set("content", std::move(content));
-    messages.push_back(std::move(m));
-  };
-  if (const auto instructions = fields.text("instructions")) add("system", *instructions);
-  const Json& input = fields.need("input");
-  if (input.text()) {
-    add("user", *input.text());
-    return messages;
-  }
-  if (!input.array() || input.array()->empty()) fields.refuse("input", "a text or an array of messages");
-  for (size_t i = 0; i < input.array()->size(); ++i) {
-    Fields message((*input.array())[i], "/input/" + std::to_string(i));
-    message.only("type", "message", "\"message\""), message.find("id"), message.find("status");
-    const auto role = message.text("role");
-    if (!role) message.refuse("role", "a text", "none");
-    Json content = message.need("content");
-    message.finish();
-    if (content.array()) {
-      Json::Array parts = *content.array();
-      for (Json& part : parts) {
-        const Json* type = part.find("type");
-        if (type && type->text() && (*type->text() == "input_text" || *type->text() == "output_text"))
-          part.replace("type", "text");
-      }
-      content = Json(std::move(parts));
-    }
-    add(role->c_str(), std::move(content));
-  }
-  return messages;
-}
 
 }  // namespace
 
@@ -155,16 +200,26 @@ void handle_responses(Call& call) {
   fields.find("user"), fields.find("metadata"), fields.find("include");
   fields.only("store", false, "false: nothing is kept");
   fields.only("truncation", "disabled", "\"disabled\"");
-  for (const char* name :
-       {"previous_response_id", "conversation", "text", "reasoning", "background", "tools", "tool_choice"}) {
+  for (const char* name : {"previous_response_id", "conversation", "reasoning", "background"}) {
     if (fields.find(name))
       refuse_unsupported(fields.at(name), std::string(name) + ", which is not supported");
   }
-  const Conversation conversation{
-      .messages = read_input(fields), .variables = call.service.variables, .now = std::time(nullptr)};
+  ReplyFields reply;
+  reply.constrained = read_text_format(fields, *call.service.formats, request.generate);
+  ResponseTools tools = read_response_tools(fields);
+  reply.tools = std::move(tools.fields);
+  const Conversation conversation{.messages = read_input(fields),
+                                  .tools = reply.tools.tools,
+                                  .variables = call.service.variables,
+                                  .now = std::time(nullptr)};
   fields.finish();
-  request.prompt = need_chat(call.service).tokens(conversation);
-  answer_with(call, {std::move(request)}, std::make_unique<ResponseStyle>(call.service), stream);
+  const ChatPrompt& chat = need_chat(call.service);
+  const std::string prompt = chat.text(conversation);
+  request.prompt = chat.encode(prompt);
+  const ReplyParser::Options parser =
+      prepare_reply(chat, prompt, std::move(reply), *call.service.formats, request.generate);
+  answer_with(call, {std::move(request)}, std::make_unique<ResponseStyle>(call.service, parser, tools),
+              stream);
 }
 
 }  // namespace plumb::server

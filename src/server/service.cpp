@@ -12,7 +12,7 @@
 namespace plumb::server {
 namespace {
 
-constexpr size_t kMaxStops = 16, kMaxStopBytes = 256, kMaxBiases = 1024;
+constexpr size_t kMaxStops = 16, kMaxStopBytes = 256, kMaxBiases = 1024, kMaxFilters = 32, kMaxBreakers = 64;
 
 std::vector<std::string> read_stops(Fields& fields, const char* name) {
   const Json* v = fields.find(name);
@@ -93,6 +93,21 @@ void read_settings(Fields& fields, GenerateOptions& options, bool random_seed) {
   for (const char* other : {"max_tokens", "max_completion_tokens"}) read(other, *find_setting(other));
 }
 
+void read_texts(Fields& fields, std::string_view name, const char* expected, size_t most,
+                std::vector<std::string>& out) {
+  const Json* v = fields.find(name);
+  if (!v) return;
+  if (!v->array()) fields.refuse(name, expected);
+  if (v->array()->size() > most) fields.refuse(name, fmt::format("at most {}", most), "more");
+  out.clear();
+  for (const Json& text : *v->array()) {
+    if (!text.text()) fields.refuse(name, expected);
+    if (text.text()->size() > kMaxStopBytes)
+      fields.refuse(name, fmt::format("texts of at most {} bytes", kMaxStopBytes));
+    out.push_back(*text.text());
+  }
+}
+
 }  // namespace
 
 std::string new_id(const char* prefix) {
@@ -118,14 +133,9 @@ AnswerRequest read_answer_fields(Fields& fields, const Service& service, const c
   read_biases(fields, service, r.generate.sampler);
   r.generate.ignore_eos = fields.boolean("ignore_eos", r.generate.ignore_eos);
   r.cache_prompt = fields.boolean("cache_prompt", service.cache_prompt);
-  if (const Json* chain = fields.find("samplers")) {
-    if (!chain->array()) fields.refuse("samplers", "an array of names");
-    r.generate.sampler.chain.clear();
-    for (const Json& name : *chain->array()) {
-      if (!name.text()) fields.refuse("samplers", "an array of names");
-      r.generate.sampler.chain.push_back(*name.text());
-    }
-  }
+  read_texts(fields, "samplers", "an array of names", kMaxFilters, r.generate.sampler.chain);
+  read_texts(fields, "dry_sequence_breakers", "an array of texts", kMaxBreakers,
+             r.generate.sampler.dry_sequence_breakers);
   return r;
 }
 
