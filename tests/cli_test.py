@@ -68,6 +68,11 @@ class Output(unittest.TestCase):
         self.assertNotEqual(text("-p", "One, two, three,", "-n", "16", "--repeat-penalty", "2"), plain)
         one = run("run", "-m", MODEL, "-p", "One, two, three,", "-n", "16", "-q", "--top-k", "1", "--temp", "2").stdout
         self.assertEqual(one.decode(), plain)
+        five = run("tokenize", "-m", MODEL, "-p", " five", "--ids").stdout.decode().strip(" []\n")
+        self.assertEqual(text("-p", "One", "-n", "3", "-l", f"{five}+1000"), " five five five")
+        self.assertNotIn("five", text("-p", "One, two, three,", "-n", "24", "-l", f"{five}-1000"))
+        narrow = run("run", "-m", MODEL, "-p", "One", "-n", "8", "-q", "--mirostat", "2", "--mirostat-ent", "0.001", "-s", "1").stdout
+        self.assertEqual(narrow.decode(), text("-p", "One", "-n", "8"))
 
     def test_a_full_context_ends_the_answer_with_a_word(self):
         r = run("run", "-m", MODEL, "-p", "Hi", "-c", "8", "--temp", "0", "--ignore-eos")
@@ -103,6 +108,8 @@ class Failures(unittest.TestCase):
         self.expect(4, ["0 to 49151", "99999"], "logits", "-m", MODEL, "--tokens", "99999")
         self.expect(4, ["blk.0.attn_q"], "logits", "-m", MODEL, "--tokens", "1", "--stop-after", "blk.0.atn_q")
         self.expect(4, ["--top-p", "nan"], "run", "-m", MODEL, "-p", "x", "--top-p", "nan")
+        self.expect(4, ["--logit-bias", "5x1"], "run", "-m", MODEL, "-p", "x", "-l", "5x1")
+        self.expect(4, ["--typical", "2"], "run", "-m", MODEL, "-p", "x", "--typical", "2")
         self.expect(4, ["scalar"], "run", "-m", MODEL, "-p", "x", env={"PLUMB_ISA": "mmx"})
         self.expect(4, ["--act", "--backend cuda with f16"], "run", "-m", MODEL, "-p", "x", "--act", "f16")
         self.expect(4, ["8 tokens of context"], "run", "-m", MODEL, "-c", "8", "--tokens", ",".join(["1"] * 9))
