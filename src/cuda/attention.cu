@@ -1,6 +1,6 @@
-// Attention of the query heads of one kv head over one chunk of keys, a block each; the last block of a token to finish
-// merges the chunks in ascending order. Chunks, chains and trees are the CPU's (docs/numerics.md), and so are the bits. Masked
-// keys are skipped by position.
+// Attention of tokens that each have a sequence of their own: the query heads of one kv head over one chunk of keys, a block each;
+// the last block of a token to finish merges the chunks in ascending order. Chunks, chains and trees are the CPU's
+// (docs/numerics.md), and so are the bits. Masked keys are skipped by position.
 #include <cuda_fp16.h>
 
 #include "cuda/heads.cuh"
@@ -195,16 +195,17 @@ struct Outputs {
 
 /// The query heads from `head` on, and in the block of the token's own key that key and value, into shared memory.
 template <class T, int G>
-__device__ void make_heads(const AttentionOp& op, const Keys& at, int head, int kv_head, bool store, int pos, float* q, T* self) {
+__device__ void make_heads(const AttentionOp& op, const Keys& at, int t, int head, int kv_head, bool store, int pos, uint8_t* page, float* q,
+                           T* self) {
   const int warp = int(threadIdx.x) / 32;
   for (int job = warp; job < (at.self >= 0 ? G + 2 : G); job += kWarps) {
     if (job < G) {
-      turn_head(op.part[0], op.part[0].x + (head + job) * op.dim, pos, [&](int i, float v) { q[job * op.dim + i] = v; });
+      turn_head(op.part[0], op.part[0].x + t * op.part[0].x_stride + (head + job) * op.dim, pos, [&](int i, float v) { q[job * op.dim + i] = v; });
       continue;
     }
     const HeadsOp::Part& part = op.part[1 + job - G];
-    T* cache = static_cast<T*>(part.cache) + (int64_t(pos) * op.kv_heads + kv_head) * op.dim;
-    turn_head(part, part.x + kv_head * op.dim, pos, [&](int i, float v) {
+    T* cache = reinterpret_cast<T*>(page + part.cache) + (int64_t(pos % kChunk) * op.kv_heads + kv_head) * op.dim;
+    turn_head(part, part.x + t * part.x_stride + kv_head * op.dim, pos, [&](int i, float v) {
       self[(job - G) * op.dim + i] = T(v);
       if (store) cache[i] = T(v);
     });
@@ -286,21 +287,22 @@ __global__ __launch_bounds__(kChunk) void attention_kernel(const __grid_constant
   const int t = int(blockIdx.z), chunk = int(blockIdx.y), keys = tile_keys<T>(op.dim);
   let_successor_start();
   if (!op.fused) wait_for_predecessor();  // else everything up to the next wait is older than the token
+  uint8_t* page = table_of(op.pages, t)[chunk];
   const int pos = op.positions[t], from = op.window > 0 && pos >= op.window ? pos - op.window + 1 : 0;
   const int first_chunk = from / kChunk, last_chunk = pos / kChunk;
   if (chunk < first_chunk || chunk > last_chunk) return;
   const int start = chunk * kChunk;
   const Keys at{max(from - start, 0), min(pos + 1 - start, kChunk), op.fused && chunk == last_chunk ? pos - start : -1,
                 int64_t(op.kv_heads) * op.dim};
-  const int64_t offset = (int64_t(start) * op.kv_heads + kv_head) * op.dim;
-  const T *k = static_cast<const T*>(op.k) + offset, *v = static_cast<const T*>(op.v) + offset;
+  const T* k = reinterpret_cast<const T*>(page + op.k) + kv_head * op.dim;
+  const T* v = reinterpret_cast<const T*>(page + op.v) + kv_head * op.dim;
   const int first = at.first / 4 * 4, last = (at.last + 3) / 4 * 4;
   Piece<T> piece[kPieces<T>];
   load_key(at, k, op.dim, 0, piece);
   load_values(at, v, op.dim, first, min(keys, last - first), tile);
   if (op.fused) {
     wait_for_predecessor();
-    make_heads<T, G>(op, at, head, kv_head, int(blockIdx.x) % per == 0, pos, q, self);
+    make_heads<T, G>(op, at, t, head, kv_head, int(blockIdx.x) % per == 0, pos, page, q, self);
   } else {
     for (int i = int(threadIdx.x); i < G * op.dim; i += kChunk) q[i] = __ldcg(op.q + t * op.q_stride + head * op.dim + i);
   }
@@ -367,7 +369,7 @@ const char* by_group(Context* c, const AttentionOp& op) {
 }  // namespace
 
 const char* attention(Context* c, const AttentionOp& op) {
-  if (op.n > 1) return op.halves && op.dim <= 256 ? half_attention(c, op) : prompt_attention(c, op);
+  if (op.runs) return op.halves && op.dim <= 256 ? half_attention(c, op) : prompt_attention(c, op);
   return op.cache_f32 ? by_group<float>(c, op) : by_group<__half>(c, op);
 }
 

@@ -106,7 +106,7 @@ struct HybridSequence::State {
   };
 
   State(const Program& program, Pool& pool_, const HybridOptions& asked,
-        const CudaSequence::Progress& progress)
+        const CudaModel::Progress& progress)
       : split(split_program(program, asked.layers)),
         max_tokens(asked.cuda.max_tokens),
         carried(size_t(max_tokens) * size_t(program.shape(split.carried).size())),
@@ -164,7 +164,7 @@ struct HybridSequence::State {
 };
 
 HybridSequence::HybridSequence(const Program& program, Pool& pool, const HybridOptions& options,
-                               const CudaSequence::Progress& progress)
+                               const CudaModel::Progress& progress)
     : state_(std::make_unique<State>(program, pool, options, progress)) {}
 
 HybridSequence::~HybridSequence() = default;
