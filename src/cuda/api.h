@@ -167,7 +167,7 @@ struct AttentionOp {
   Pages pages;
   float* out;
   int64_t out_stride;
-  float* partial;     // [n][heads][chunks][dim + 2], without runs
+  float* partial;     // [n][heads][2 chunks][dim + 2], without runs
   unsigned* counter;  // [n][heads], zero before and after, without runs
   float scale;
   int cache_f32, window, heads, kv_heads, dim, n, chunks;

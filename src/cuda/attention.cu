@@ -82,7 +82,7 @@ __device__ void score(const AttentionOp& op, const Keys& at, const T* k, const T
 }
 
 /// Scores to weights, 0 where not seen, with the largest score and the sum of the weights of each head; a warp takes a head.
-template <int G, bool kOwnOrder>
+template <int G>
 __device__ void soften(const Keys& at, float* scores, float* largest, float* sum) {
   const int lane = int(threadIdx.x) % 32;
   for (int h = int(threadIdx.x) / 32; h < G; h += kWarps) {
@@ -92,15 +92,10 @@ __device__ void soften(const Keys& at, float* scores, float* largest, float* sum
     m = warp_max(m);
     for (int i = lane; i < kChunk; i += 32) {
       e[i] = i >= at.first && i < at.last ? exp_negative(e[i] - m) : 0.0f;
-      if (kOwnOrder) s += e[i];
     }
-    if (kOwnOrder) {
-      s = warp_sum(s);
-    } else {
-      __syncwarp();
-      for (int i = lane % 16; i < kChunk; i += 16) s += e[i];  // 16 sums, twice
-      for (int o = 8; o; o >>= 1) s += __shfl_xor_sync(~0u, s, o);
-    }
+    __syncwarp();
+    for (int i = lane % 16; i < kChunk; i += 16) s += e[i];  // 16 sums, twice
+    for (int o = 8; o; o >>= 1) s += __shfl_xor_sync(~0u, s, o);
     if (lane == 0) largest[h] = m, sum[h] = s;
   }
 }
@@ -140,35 +135,6 @@ struct Outputs {
         const float4 e = *reinterpret_cast<const float4*>(scores + h * kChunk + key);
         o[i].x = fmaf(e.w, v3.x, fmaf(e.z, v2.x, fmaf(e.y, v1.x, fmaf(e.x, v0.x, o[i].x))));
         o[i].y = fmaf(e.w, v3.y, fmaf(e.z, v2.y, fmaf(e.y, v1.y, fmaf(e.x, v0.y, o[i].y))));
-      }
-    }
-  }
-
-  /// The same for all heads, each slot every so manieth four keys: sum() adds up the slots.
-  template <class T>
-  __device__ void weigh_own(const T* tile, const float* scores, int dim, int base, int from, int to, float2* part) const {
-    if (slot >= slots) return;
-    for (int key = from + 4 * slot; key < to; key += 4 * slots) {
-      const T* v = tile + (key - base) * dim + 2 * pair;
-      const float2 v0 = two(v), v1 = two(v + dim), v2 = two(v + 2 * dim), v3 = two(v + 3 * dim);
-#pragma unroll
-      for (int h = 0; h < G; ++h) {
-        const float4 e = *reinterpret_cast<const float4*>(scores + h * kChunk + key);
-        part[h].x = fmaf(e.w, v3.x, fmaf(e.z, v2.x, fmaf(e.y, v1.x, fmaf(e.x, v0.x, part[h].x))));
-        part[h].y = fmaf(e.w, v3.y, fmaf(e.z, v2.y, fmaf(e.y, v1.y, fmaf(e.x, v0.y, part[h].y))));
-      }
-    }
-  }
-  /// o from the slots' parts, through shared memory for [slots][G][dim] floats.
-  __device__ void sum(const float2* part, int dim, float* shared) {
-    for (int h = 0; h < G && slot < slots; ++h) *reinterpret_cast<float2*>(shared + (slot * G + h) * dim + 2 * pair) = part[h];
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < kHeads; ++i) {
-      const int h = slot + i * slots;
-      for (int s = 0; h < G && s < slots; ++s) {
-        const float2 x = *reinterpret_cast<const float2*>(shared + (s * G + h) * dim + 2 * pair);
-        o[i].x += x.x, o[i].y += x.y;
       }
     }
   }
@@ -232,30 +198,6 @@ __device__ void merge(const AttentionOp& op, int t, int head, int group, int fir
   }
 }
 
-/// The same in another order, whose loads do not wait for each other; weights: room for kChunk chunks of each head.
-__device__ void merge_own(const AttentionOp& op, int t, int head, int group, int first_chunk, int last_chunk, float* weights) {
-  const int n = last_chunk + 1 - first_chunk, lane = int(threadIdx.x) % 32, pitch = op.dim + 2;
-  const auto part = [&](int h) { return op.partial + ((int64_t(t) * op.heads + head + h) * op.chunks + first_chunk) * pitch; };
-  for (int h = int(threadIdx.x) / 32; h < group; h += kWarps) {
-    const float* of = part(h) + op.dim;
-    float largest = -INFINITY, sum = 0;
-    for (int c = lane; c < n; c += 32) largest = fmaxf(largest, __ldcg(of + int64_t(c) * pitch));
-    largest = warp_max(largest);
-    for (int c = lane; c < n; c += 32) sum += __ldcg(of + int64_t(c) * pitch + 1) * exp_negative(__ldcg(of + int64_t(c) * pitch) - largest);
-    const float inverse = 1.0f / warp_sum(sum);
-    for (int c = lane; c < n; c += 32) weights[h * kChunk + c] = exp_negative(__ldcg(of + int64_t(c) * pitch) - largest) * inverse;
-  }
-  __syncthreads();
-  for (int i = int(threadIdx.x); i < group * op.dim; i += kChunk) {
-    const int h = i / op.dim, d = i % op.dim;
-    const float* x = part(h) + d;
-    float o = 0;
-#pragma unroll 8
-    for (int c = 0; c < n; ++c) o = fmaf(weights[h * kChunk + c], __ldcg(x + int64_t(c) * pitch), o);
-    op.out[t * op.out_stride + (head + h) * op.dim + d] = o;
-  }
-}
-
 /// Whether this block is the last of its token and heads; then all others' chunks can be read.
 __device__ bool arrived_last(const AttentionOp& op, int t, int others) {
   __shared__ bool is_last;
@@ -276,7 +218,7 @@ __host__ __device__ int tile_keys(int dim) {
   return most < kChunk ? most : kChunk;
 }
 
-template <class T, int G, bool kOwnOrder>
+template <class T, int G>
 __global__ __launch_bounds__(kChunk) void attention_kernel(const __grid_constant__ AttentionOp op, int group) {
   PLUMB_SHARED(float, shared);  // own key and value [2][dim], q [G][dim], scores [G][kChunk], a tile of values
   __shared__ float largest[G], sum[G];
@@ -309,9 +251,8 @@ __global__ __launch_bounds__(kChunk) void attention_kernel(const __grid_constant
   __syncthreads();
   score<T, G>(op, at, k, self, q, piece, scores);
   __syncthreads();
-  soften<G, kOwnOrder>(at, scores, largest, sum);
+  soften<G>(at, scores, largest, sum);
   Outputs<G> out(op.dim);
-  [[maybe_unused]] float2 part[kOwnOrder ? G : 1] = {};
   for (int base = first; base < last; base += keys) {
     if (base > first) {
       __syncthreads();
@@ -322,19 +263,10 @@ __global__ __launch_bounds__(kChunk) void attention_kernel(const __grid_constant
     }
     wait_for_copies();
     __syncthreads();
-    if constexpr (kOwnOrder) {
-      out.weigh_own(tile, scores, op.dim, base, base, min(base + keys, last), part);
-    } else {
-      out.weigh(tile, scores, op.dim, base, base, min(base + keys, last));
-    }
-  }
-  if constexpr (kOwnOrder) {
-    __syncthreads();
-    out.sum(part, op.dim, reinterpret_cast<float*>(tile));
+    out.weigh(tile, scores, op.dim, base, base, min(base + keys, last));
   }
   out.write(op, t, head, first_chunk == last_chunk ? -1 : chunk, largest, sum);
   if (first_chunk == last_chunk || !arrived_last(op, t, last_chunk - first_chunk)) return;
-  if (kOwnOrder && last_chunk - first_chunk < kChunk) return merge_own(op, t, head, G, first_chunk, last_chunk, scores);
   merge(op, t, head, G, first_chunk, last_chunk);
 }
 
@@ -343,8 +275,7 @@ const char* run(Context* c, const AttentionOp& op) {
   const int group = op.heads / op.kv_heads;
   const dim3 grid(unsigned(op.heads / G), unsigned(op.chunks), unsigned(op.n));
   const int shared = (2 * op.dim + G * op.dim + G * kChunk) * 4 + tile_keys<T>(op.dim) * op.dim * int(sizeof(T));
-  if (sizeof(T) == 2 && op.halves) return launch(c, attention_kernel<T, G, sizeof(T) == 2>, grid, kChunk, shared, op, group);
-  return launch(c, attention_kernel<T, G, false>, grid, kChunk, shared, op, group);
+  return launch(c, attention_kernel<T, G>, grid, kChunk, shared, op, group);
 }
 
 template <class T>
@@ -369,7 +300,9 @@ const char* by_group(Context* c, const AttentionOp& op) {
 }  // namespace
 
 const char* attention(Context* c, const AttentionOp& op) {
-  if (op.runs) return op.halves && op.dim <= 256 ? half_attention(c, op) : prompt_attention(c, op);
+  const bool halves = op.halves && !op.cache_f32 && op.dim <= 256;
+  if (op.runs) return halves ? half_attention(c, op) : prompt_attention(c, op);
+  if (halves) return half_decode(c, op);
   return op.cache_f32 ? by_group<float>(c, op) : by_group<__half>(c, op);
 }
 

@@ -131,7 +131,7 @@ void Executor::make_scratch() {
     }
     if (const auto* a = std::get_if<AttentionStep>(&s.what); a && together_) {
       const Shape q = p_.shape(a->q);
-      partial = std::max(partial, n * q.heads * max_chunks() * (q.dim + 2) * 4);
+      partial = std::max(partial, n * q.heads * 2 * max_chunks() * (q.dim + 2) * 4);
       counters = std::max<int64_t>(counters, n * q.heads * 4);
     }
   }
