@@ -54,6 +54,7 @@ struct RunnerOptions {
   bool cuda_f16 = false;                    // several tokens on CUDA: in f16 on tensor cores
   NodeRounding nodes = NodeRounding::none;  // of every value, in the references
   Arithmetic arithmetic = {};               // in the references: the number formats of a fault
+  const cuda::Api* cuda_api = nullptr;      // null: the library found at run time
   bool fuse = true;
   int draft = 0;  // ids that prompt lookup may draft for one pass; 0: none; changes no bit; only the CPU's
                   // fast arithmetic
