@@ -27,6 +27,7 @@ struct CudaOptions {
   bool f16 = false;  // several tokens: matrices and attention in f16 on tensor cores; then rounding is int16
   Rounding rounding = Rounding::refined;
   bool fuse = true;
+  bool self_test = true;           // by whoever loads the model
   const cuda::Api* api = nullptr;  // null: the library found at run time
 };
 

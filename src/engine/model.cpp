@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "engine/cuda_hybrid.h"
+#include "engine/trial.h"
 #include "models/models.h"
 
 namespace plumb {
@@ -63,6 +64,7 @@ std::shared_ptr<const CudaModel> Model::on_device(const CudaOptions& options) co
   check_fits(program_, options, -1);
   model = std::make_shared<CudaModel>(program_, *pool_, options,
                                       [this](double share) { options_.progress("loading", share); });
+  if (options.self_test) self_test(program_, *pool_, options_.isa, model, options);
   on_device_ = model, device_ = options.device;
   return model;
 }

@@ -38,8 +38,8 @@ class Model {
   /// ids.
   const Tokenizer& tokenizer() const;
   const CpuWeights& weights() const;
-  /// Its weights on the device of the options, once for all who hold them at the same time.
-  /// Throws Error "memory.device" if they and one sequence do not fit.
+  /// Its weights on the device of the options, once for all who hold them at the same time, and tested
+  /// (engine/trial.h). Throws Error "memory.device" if they and one sequence do not fit, "cuda.selftest".
   std::shared_ptr<const CudaModel> on_device(const CudaOptions& options) const;
   Pool& pool() const { return *pool_; }
   Isa isa() const { return options_.isa; }

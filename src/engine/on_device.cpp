@@ -23,7 +23,22 @@ CudaOptions cuda_options(const Model& model, const RunnerOptions& options) {
           .f16 = options.cuda_f16,
           .rounding = options.rounding,
           .fuse = options.fuse,
+          .self_test = options.self_test,
           .api = options.cuda_api};
+}
+
+bool may_fall_back(const RunnerOptions& options, const Error& error) {
+  const std::string& code = error.code();
+  const bool of_device = code.rfind("cuda.", 0) == 0 || code == "memory.device" || code == "usage.backend" ||
+                         code == "usage.device";
+  return options.fallback && options.backend == Backend::cuda && of_device;
+}
+
+RunnerOptions on_cpu_instead(const RunnerOptions& asked, const Error& error) {
+  RunnerOptions options = asked;
+  options.backend = Backend::cpu, options.device_layers = -1, options.fit = options.cuda_f16 = false;
+  if (asked.note) asked.note(fmt::format("runs on the CPU instead, as --fallback allows: {}", error.what()));
+  return options;
 }
 
 std::shared_ptr<const CudaModel> whole_model_on_device(const Model& model, const RunnerOptions& options) {

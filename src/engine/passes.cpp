@@ -72,7 +72,14 @@ class CudaPasses : public Passes {
 
 std::unique_ptr<Passes> Passes::make(const Model& model, const RunnerOptions& options, int count,
                                      int max_wanted) {
-  if (on_device(options)) return std::make_unique<CudaPasses>(model, options, count, max_wanted);
+  if (on_device(options)) {
+    try {
+      return std::make_unique<CudaPasses>(model, options, count, max_wanted);
+    } catch (const Error& e) {
+      if (!may_fall_back(options, e)) throw;
+      return std::make_unique<CpuPasses>(model, on_cpu_instead(options, e), max_wanted);
+    }
+  }
   return std::make_unique<CpuPasses>(model, options, max_wanted);
 }
 

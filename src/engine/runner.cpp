@@ -243,7 +243,14 @@ std::unique_ptr<Runner> Runner::make(const Model& model, const RunnerOptions& op
     case Arith::f32:
       break;
   }
-  if (on_device(options)) return make_cuda(model, options);
+  if (on_device(options)) {
+    try {
+      return make_cuda(model, options);
+    } catch (const Error& e) {
+      if (!may_fall_back(options, e)) throw;
+      return std::make_unique<CpuRunner>(model, on_cpu_instead(options, e));
+    }
+  }
   return std::make_unique<CpuRunner>(model, options);
 }
 
