@@ -143,6 +143,7 @@ void add_batched_bench(CLI::App& root) {
       ->capture_default_str();
   flag(c, "--cache-type-k", o->model.cache_type_k, "Type of cached keys (-ctk)")->capture_default_str();
   flag(c, "--cache-type-v", o->model.cache_type_v, "Type of cached values (-ctv)")->capture_default_str();
+  o->model.add_backend(c);
   o->model.add_cpu(c);
   flag(c, "-o,--output-format", o->output, "md or jsonl")
       ->check(CLI::IsMember({"md", "jsonl"}))

@@ -32,26 +32,16 @@ void print(const CheckOptions& o, const std::vector<trace::Finding>& findings) {
   flush_out();
 }
 
-// Bits where they are promised; else what f16 roundings of every matrix and value leave, with room.
-double most_difference(const Program& p, const ModelFlags& flags) {
-  bool floats = flags.act == "f16";
-  for (const Node& n : p.nodes) {
-    const auto* l = std::get_if<Linear>(&n.op);
-    floats = floats || (l && info(p.weights[size_t(l->w)].format).block == 1);
-  }
-  return floats ? 1e-2 : 0;
-}
-
 void examine_backend(const CheckOptions& o) {
   ProgressBar bar;
   const Model model(o.model.path(), o.model.options(bar.callback()));
   RunnerOptions device = o.model.runner(nullptr);
-  device.n_ctx = 16;
+  device.n_ctx = 16, device.self_test = false;  // which would end it here
   RunnerOptions cpu = device;
   cpu.backend = Backend::cpu, cpu.device_layers = -1, cpu.fit = cpu.cuda_f16 = false;
   std::vector<int> tokens;
   for (int i = 0; i < 8; ++i) tokens.push_back((1 + 7919 * i) % model.n_vocab());
-  const double most = most_difference(model.program(), o.model);
+  const double most = most_difference(model.program(), device.cuda_f16);
   const auto found = first_disagreement(model, device, cpu, tokens, most);
   bar.erase();
   trace::Finding f;

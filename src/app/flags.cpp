@@ -77,7 +77,10 @@ void use_cuda(const ModelFlags& flags, RunnerOptions& o) {
                  .found = std::to_string(flags.n_gpu_layers),
                  .where = {.key = "--n-gpu-layers"}});
   }
+  o.note = [](const std::string& text) { std::fprintf(stderr, "plumb: %s\n", text.c_str()); };
   if (const std::string why = cuda_missing(); !why.empty()) {
+    if (flags.fallback && flags.arith == "fast")
+      return o.note("runs on the CPU instead, as --fallback allows: " + why);
     throw Error({.code = "usage.backend",
                  .expected = "one of the available backends: cpu",
                  .found = "cuda: " + why,
@@ -91,7 +94,7 @@ void use_cuda(const ModelFlags& flags, RunnerOptions& o) {
                  .found = flags.arith,
                  .where = {.key = "--arith"}});
   }
-  o.note = [](const std::string& text) { std::fprintf(stderr, "plumb: %s\n", text.c_str()); };
+  o.fallback = flags.fallback && flags.arith == "fast";
 }
 
 std::atomic<bool> interrupted = false;
@@ -167,6 +170,8 @@ void ModelFlags::add(CLI::App* c) {
       ->check(CLI::IsMember({"fast", "f32", "ref32", "ref64"}))
       ->capture_default_str();
   add_backend(c);
+  flag(c, "--fallback", fallback,
+       "Run on the CPU, and say so, if the device cannot be used or computes wrongly");
   add_cpu(c);
   flag(c, "--spec", spec,
        "Speculation: none, or ngram, which looks ahead where the text repeats itself; changes no bit")
@@ -235,7 +240,7 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
   if (backend != "cpu" && n_gpu_layers != 0) use_cuda(*this, o);
   o.n_ubatch = ubatch_size;
   o.kv = {kv_type(cache_type_k, "--cache-type-k"), kv_type(cache_type_v, "--cache-type-v")};
-  const bool on_cuda = backend != "cpu" && n_gpu_layers != 0;
+  const bool on_cuda = o.backend == Backend::cuda;
   if (o.arith == Arith::f32 && !on_cuda) {
     throw Error({.code = "usage.arith",
                  .expected = "--backend cuda with f32; on the CPU ref32 is the arithmetic in f32",
@@ -256,13 +261,13 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
                  .found = fmt::format("--arith {} --backend {}", arith, backend),
                  .where = {.key = "--spec"}});
   }
-  if (act == "f16" && !on_cuda) {
+  if (act == "f16" && (backend == "cpu" || n_gpu_layers == 0)) {
     throw Error({.code = "usage.act",
                  .expected = "--backend cuda with f16; on the CPU 8, 8r or 16",
                  .found = act,
                  .where = {.key = "--act"}});
   }
-  o.cuda_f16 = act == "f16" && o.arith == Arith::fast;
+  o.cuda_f16 = act == "f16" && o.arith == Arith::fast && on_cuda;
   const bool wide = act == "16" || act == "f16" || (act.empty() && backend != "cpu");
   o.rounding = wide ? Rounding::int16 : act == "8" ? Rounding::int8 : Rounding::refined;
   o.cancel = cancel;

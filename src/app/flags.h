@@ -44,6 +44,7 @@ struct ModelFlags {
   std::string arith = "fast";
   std::string act;  // empty: what the backend does best
   std::string backend = "cpu";
+  bool fallback = false;
   int n_gpu_layers = -1;
   int device = 0;
   bool fit = false;

@@ -55,11 +55,11 @@ std::vector<std::string> keys_of(const std::string& path) {
       {.code = "usage.key_file", .expected = "a key a line", .found = "none", .where = {.file = path}});
 }
 
-void require_cpu(const ModelFlags& m) {
-  if (m.backend == "cpu" && m.arith == "fast" && m.spec == "none") return;
-  throw Error({.code = "usage.backend",
-               .expected = "--backend cpu, --arith fast and --spec none: serve knows no other yet",
-               .found = fmt::format("--backend {} --arith {} --spec {}", m.backend, m.arith, m.spec)});
+void require_fast(const ModelFlags& m) {
+  if (m.arith == "fast" && m.spec == "none") return;
+  throw Error({.code = "usage.arith",
+               .expected = "--arith fast and --spec none: serve knows no other yet",
+               .found = fmt::format("--arith {} --spec {}", m.arith, m.spec)});
 }
 
 std::unique_ptr<ChatPrompt> chat_prompt(const Model& model, const Options& o) {
@@ -107,11 +107,12 @@ class Running {
 
 // What decides the bits of an answer besides model and request (docs/numerics.md).
 std::string fingerprint(const ModelFlags& m) {
-  return fmt::format("cpu-1-{}-{}-{}", m.act.empty() ? "8r" : m.act, m.cache_type_k, m.cache_type_v);
+  const std::string act = !m.act.empty() ? m.act : m.backend == "cpu" ? "8r" : "16";
+  return fmt::format("{}-{}-{}-{}", act == "f16" ? "sm90-1" : "cpu-1", act, m.cache_type_k, m.cache_type_v);
 }
 
 void serve(Options& o) {
-  require_cpu(o.model);
+  require_fast(o.model);
   if (!o.key_file.empty()) {
     const std::vector<std::string> more = keys_of(o.key_file);
     o.access.keys.insert(o.access.keys.end(), more.begin(), more.end());
@@ -138,12 +139,12 @@ void serve(Options& o) {
                       if (running.ended()) throw Error({.code = "run.cancelled", .found = "an interrupt"});
                       show(what, share);
                     }));
-  model.weights(), model.tokenizer();
-  bar.erase();
+  model.tokenizer();
   const std::unique_ptr<ChatPrompt> chat = chat_prompt(model, o);
-  Scheduler scheduler(model, o.model.runner(nullptr), o.scheduler);
-  server::Formats formats(model.tokenizer());
   RunnerOptions alone = o.model.runner(nullptr);
+  Scheduler scheduler(model, alone, o.scheduler);
+  bar.erase();
+  server::Formats formats(model.tokenizer());
   alone.n_ctx = int(scheduler.n_ctx());
   server::Embedder embedder(model, scheduler, alone, o.pooling == "last" ? Pooling::last : Pooling::mean,
                             o.scheduler.queue);

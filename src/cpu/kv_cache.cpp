@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "cpu/memory.h"
 
 namespace plumb {
 
@@ -18,18 +19,29 @@ KvCache::KvCache(const Program& program, KvTypes types) : types_(types) {
   }
 }
 
-void KvCache::reserve(int64_t length) {
-  while (int64_t(pages_.size()) * kChunk < length) {
-    pages_.push_back(std::make_shared<Buffer>(page_bytes_));
-    page_data_.push_back(pages_.back()->data());
-  }
+KvCache::KvCache(std::shared_ptr<KvPages> source)
+    : page_bytes_(source->page_bytes()), source_(std::move(source)) {}
+
+std::shared_ptr<uint8_t> KvCache::make_page() const {
+  if (source_) return source_->make();
+  const auto buffer = std::make_shared<Buffer>(page_bytes_);
+  return {buffer, buffer->data()};
 }
 
-void KvCache::copy_page(const std::shared_ptr<Buffer>& from) {
-  auto page = std::make_shared<Buffer>(page_bytes_);
-  std::memcpy(page->data(), from->data(), size_t(page_bytes_));
-  page_data_.push_back(page->data());
+void KvCache::add(std::shared_ptr<uint8_t> page) {
+  page_data_.push_back(page.get());
   pages_.push_back(std::move(page));
+}
+
+void KvCache::add_copy(const uint8_t* page) {
+  if (source_) return add(source_->copy(page));
+  std::shared_ptr<uint8_t> to = make_page();
+  std::memcpy(to.get(), page, size_t(page_bytes_));
+  add(std::move(to));
+}
+
+void KvCache::reserve(int64_t length) {
+  while (int64_t(pages_.size()) * kChunk < length) add(make_page());
 }
 
 void KvCache::share(const KvCache& other, int64_t length) {
@@ -38,16 +50,16 @@ void KvCache::share(const KvCache& other, int64_t length) {
   const size_t whole = size_t(length / kChunk);
   pages_.assign(other.pages_.begin(), other.pages_.begin() + int64_t(whole));
   page_data_.assign(other.page_data_.begin(), other.page_data_.begin() + int64_t(whole));
-  if (length % kChunk > 0) copy_page(other.pages_[whole]);
+  if (length % kChunk > 0) add_copy(other.page_data_[whole]);
 }
 
 void KvCache::truncate(int64_t length) {
   const size_t whole = size_t(length / kChunk);
   for (size_t i = whole; i < pages_.size(); ++i) {
     if (pages_[i].use_count() == 1) continue;
-    const std::shared_ptr<Buffer> shared = pages_[i];
+    const std::shared_ptr<uint8_t> shared = pages_[i];
     pages_.resize(i), page_data_.resize(i);
-    if (i == whole && length % kChunk > 0) copy_page(shared);
+    if (i == whole && length % kChunk > 0) add_copy(shared.get());
   }
 }
 

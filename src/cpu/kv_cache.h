@@ -6,15 +6,25 @@
 #include <vector>
 
 #include "cpu/kv_layout.h"
-#include "cpu/memory.h"
 #include "program/program.h"
 
 namespace plumb {
+
+/// Where a cache's pages come from, if not from this machine's memory.
+class KvPages {
+ public:
+  virtual ~KvPages() = default;
+  virtual int64_t page_bytes() const = 0;
+  virtual std::shared_ptr<uint8_t> make() = 0;
+  virtual std::shared_ptr<uint8_t> copy(const uint8_t* page) = 0;
+};
 
 class KvCache {
  public:
   /// Reads the shapes of the Program's attention operations.
   KvCache(const Program& program, KvTypes types);
+  /// Of pages that only `source` knows; without head().
+  explicit KvCache(std::shared_ptr<KvPages> source);
   KvCache(KvCache&&) = default;
   KvCache& operator=(KvCache&&) = default;
 
@@ -44,9 +54,12 @@ class KvCache {
   KvTypes types_;
   std::vector<Layer> layers_;
   int64_t page_bytes_ = 0;
-  void copy_page(const std::shared_ptr<Buffer>& from);
+  std::shared_ptr<uint8_t> make_page() const;
+  void add(std::shared_ptr<uint8_t> page);
+  void add_copy(const uint8_t* page);
 
-  std::vector<std::shared_ptr<Buffer>> pages_;
+  std::shared_ptr<KvPages> source_;
+  std::vector<std::shared_ptr<uint8_t>> pages_;
   std::vector<uint8_t*> page_data_;
 };
 

@@ -7,7 +7,7 @@
 
 namespace plumb::cuda {
 
-constexpr int kApiVersion = 5;
+constexpr int kApiVersion = 6;
 
 // Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
 // scales them. Units of kRowGroup rows lie side by side, [rows / 16][units][16], and so do superblocks'
@@ -74,7 +74,12 @@ struct Codes {
 };
 constexpr int kRefinedBytes = 16;
 
-/// Rounds rows; rounding: 0 to 8 bits, 1 to 8 bits refined, 2 to 16 bits.
+/// Up to this many tokens of quantised matrices have a kernel and an order of `codes` of their own
+/// (few_linear.cu).
+constexpr int kFewTokens = 32;
+
+/// Rounds rows, normalised first if there is a norm; rounding: 0 to 8 bits, 1 to 8 bits refined, 2 to 16
+/// bits.
 constexpr int kNoRounding = 3;  // of a LinearOp: all in f32, from x, which has no norm
 constexpr int kHalves =
     4;  // of a LinearOp: sums in an order of the device's own; of many tokens, all factors f16
@@ -83,12 +88,14 @@ struct RoundOp {
   int64_t x_stride;
   Codes codes;
   int n, columns, rounding;
+  const float* norm;
+  float eps;
 };
 
 /// Up to three matrices of one input. One token: of one format; x is normalised, if there is a norm, and
 /// rounded here, and gate and up, of one format, give act(gate) * up. More tokens: on tensor cores, quantised
-/// weights times `codes`, which have neither norm nor glu, or, with kHalves and for float weights, times x16
-/// and its scales [n].
+/// weights times `codes`, without a norm and beyond kFewTokens without glu, or, with kHalves and for float
+/// weights, times x16 and its scales [n].
 struct LinearOp {
   const float* x;
   int64_t x_stride;
@@ -120,8 +127,16 @@ struct HalfOp {
   float eps;
 };
 
-/// Heads of up to three of q, k, v: optional norm, optional rope, then to y and, for k and v, into the cache
-/// [pos][heads][dim]; y, table and cache may be null.
+/// Keys and values lie in pages of kAttentionChunk positions, in each for every layer [position][heads][dim].
+constexpr int kAttentionChunk = 256;
+struct Pages {
+  uint8_t* const* tables;  // [sequences][stride], by position / kAttentionChunk
+  const int* sequences;    // by token; null: the first
+  int stride;
+};
+
+/// Heads of up to three of q, k, v: optional norm, optional rope, then to y and, for k and v, into the pages;
+/// y and table may be null.
 struct HeadsOp {
   struct Part {
     const float* x;
@@ -131,32 +146,36 @@ struct HeadsOp {
     const float* norm;
     float eps;
     const float* table;  // [n_ctx][dims]: cosines, then sines
-    void* cache;
+    int64_t cache;       // bytes from the start of a page; -1: nowhere
     int pairs, dims, heads, dim;
   };
   Part part[3];
   const int* positions;
+  Pages pages;
   int parts, cache_f32, n;
 };
 
-/// Attention in chunks of kAttentionChunk keys at absolute positions, joined in ascending order; of one token
-/// by the last block to arrive. With `fused` (one token only) q, k and v are first made from heads[0..2] as
-/// HeadsOp makes them, and only the token's own key and value are written during the call.
-constexpr int kAttentionChunk = 256;
+/// Attention in chunks of kAttentionChunk keys at absolute positions, joined in ascending order. Without
+/// `runs`, tokens of n sequences, one of each: a block per chunk, the last to arrive joins them; with
+/// `fused`, q, k and v are first made from part[0..2] as HeadsOp makes them, and only the tokens' own keys
+/// and values are written during the call. With `runs`: several tokens, in runs of one sequence each.
 struct AttentionOp {
   const float* q;
   int64_t q_stride;
-  const void *k, *v;
+  int64_t k, v;  // bytes from the start of a page
   const int* positions;
+  Pages pages;
   float* out;
   int64_t out_stride;
-  float* partial;     // [heads][chunks][dim + 2], of one token
-  unsigned* counter;  // [heads], zero before and after, of one token
+  float* partial;     // [n][heads][2 chunks][dim + 2], without runs
+  unsigned* counter;  // [n][heads], zero before and after, without runs
   float scale;
   int cache_f32, window, heads, kv_heads, dim, n, chunks;
-  int fused = 0;
-  int halves = 0;  // sums in an order of the device's own; of many tokens, products of halves on tensor cores
-  HeadsOp::Part part[3] = {};
+  int halves;       // products of halves on tensor cores
+  const int* runs;  // first tokens [n_runs], and, runs_apart further on, their numbers of tokens
+  int runs_apart, n_runs, longest;
+  int fused;
+  HeadsOp::Part part[3];
 };
 
 struct GluOp {
@@ -187,6 +206,7 @@ struct Api {
   void (*release_host)(Context*, void*);
   const char* (*upload)(Context*, void* to, const void* from, int64_t bytes);
   const char* (*download)(Context*, void* to, const void* from, int64_t bytes);
+  const char* (*copy)(Context*, void* to, const void* from, int64_t bytes);  // on the device
   const char* (*zero)(Context*, void* to, int64_t bytes);
   const char* (*embed)(Context*, const EmbedOp&);
   const char* (*row)(Context*, const RowOp&);

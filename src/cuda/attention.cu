@@ -1,6 +1,6 @@
-// Attention of the query heads of one kv head over one chunk of keys, a block each; the last block of a token to finish
-// merges the chunks in ascending order. Chunks, chains and trees are the CPU's (docs/numerics.md), and so are the bits. Masked
-// keys are skipped by position.
+// Attention of tokens that each have a sequence of their own: the query heads of one kv head over one chunk of keys, a block each;
+// the last block of a token to finish merges the chunks in ascending order. Chunks, chains and trees are the CPU's
+// (docs/numerics.md), and so are the bits. Masked keys are skipped by position.
 #include <cuda_fp16.h>
 
 #include "cuda/heads.cuh"
@@ -82,7 +82,7 @@ __device__ void score(const AttentionOp& op, const Keys& at, const T* k, const T
 }
 
 /// Scores to weights, 0 where not seen, with the largest score and the sum of the weights of each head; a warp takes a head.
-template <int G, bool kOwnOrder>
+template <int G>
 __device__ void soften(const Keys& at, float* scores, float* largest, float* sum) {
   const int lane = int(threadIdx.x) % 32;
   for (int h = int(threadIdx.x) / 32; h < G; h += kWarps) {
@@ -92,15 +92,10 @@ __device__ void soften(const Keys& at, float* scores, float* largest, float* sum
     m = warp_max(m);
     for (int i = lane; i < kChunk; i += 32) {
       e[i] = i >= at.first && i < at.last ? exp_negative(e[i] - m) : 0.0f;
-      if (kOwnOrder) s += e[i];
     }
-    if (kOwnOrder) {
-      s = warp_sum(s);
-    } else {
-      __syncwarp();
-      for (int i = lane % 16; i < kChunk; i += 16) s += e[i];  // 16 sums, twice
-      for (int o = 8; o; o >>= 1) s += __shfl_xor_sync(~0u, s, o);
-    }
+    __syncwarp();
+    for (int i = lane % 16; i < kChunk; i += 16) s += e[i];  // 16 sums, twice
+    for (int o = 8; o; o >>= 1) s += __shfl_xor_sync(~0u, s, o);
     if (lane == 0) largest[h] = m, sum[h] = s;
   }
 }
@@ -144,35 +139,6 @@ struct Outputs {
     }
   }
 
-  /// The same for all heads, each slot every so manieth four keys: sum() adds up the slots.
-  template <class T>
-  __device__ void weigh_own(const T* tile, const float* scores, int dim, int base, int from, int to, float2* part) const {
-    if (slot >= slots) return;
-    for (int key = from + 4 * slot; key < to; key += 4 * slots) {
-      const T* v = tile + (key - base) * dim + 2 * pair;
-      const float2 v0 = two(v), v1 = two(v + dim), v2 = two(v + 2 * dim), v3 = two(v + 3 * dim);
-#pragma unroll
-      for (int h = 0; h < G; ++h) {
-        const float4 e = *reinterpret_cast<const float4*>(scores + h * kChunk + key);
-        part[h].x = fmaf(e.w, v3.x, fmaf(e.z, v2.x, fmaf(e.y, v1.x, fmaf(e.x, v0.x, part[h].x))));
-        part[h].y = fmaf(e.w, v3.y, fmaf(e.z, v2.y, fmaf(e.y, v1.y, fmaf(e.x, v0.y, part[h].y))));
-      }
-    }
-  }
-  /// o from the slots' parts, through shared memory for [slots][G][dim] floats.
-  __device__ void sum(const float2* part, int dim, float* shared) {
-    for (int h = 0; h < G && slot < slots; ++h) *reinterpret_cast<float2*>(shared + (slot * G + h) * dim + 2 * pair) = part[h];
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < kHeads; ++i) {
-      const int h = slot + i * slots;
-      for (int s = 0; h < G && s < slots; ++s) {
-        const float2 x = *reinterpret_cast<const float2*>(shared + (s * G + h) * dim + 2 * pair);
-        o[i].x += x.x, o[i].y += x.y;
-      }
-    }
-  }
-
   /// To the output, or, if there are more, to the partial results of `chunk`.
   __device__ void write(const AttentionOp& op, int t, int head, int chunk, const float* largest, const float* sum) const {
     if (slot >= slots) return;
@@ -195,16 +161,17 @@ struct Outputs {
 
 /// The query heads from `head` on, and in the block of the token's own key that key and value, into shared memory.
 template <class T, int G>
-__device__ void make_heads(const AttentionOp& op, const Keys& at, int head, int kv_head, bool store, int pos, float* q, T* self) {
+__device__ void make_heads(const AttentionOp& op, const Keys& at, int t, int head, int kv_head, bool store, int pos, uint8_t* page, float* q,
+                           T* self) {
   const int warp = int(threadIdx.x) / 32;
   for (int job = warp; job < (at.self >= 0 ? G + 2 : G); job += kWarps) {
     if (job < G) {
-      turn_head(op.part[0], op.part[0].x + (head + job) * op.dim, pos, [&](int i, float v) { q[job * op.dim + i] = v; });
+      turn_head(op.part[0], op.part[0].x + t * op.part[0].x_stride + (head + job) * op.dim, pos, [&](int i, float v) { q[job * op.dim + i] = v; });
       continue;
     }
     const HeadsOp::Part& part = op.part[1 + job - G];
-    T* cache = static_cast<T*>(part.cache) + (int64_t(pos) * op.kv_heads + kv_head) * op.dim;
-    turn_head(part, part.x + kv_head * op.dim, pos, [&](int i, float v) {
+    T* cache = reinterpret_cast<T*>(page + part.cache) + (int64_t(pos % kChunk) * op.kv_heads + kv_head) * op.dim;
+    turn_head(part, part.x + t * part.x_stride + kv_head * op.dim, pos, [&](int i, float v) {
       self[(job - G) * op.dim + i] = T(v);
       if (store) cache[i] = T(v);
     });
@@ -231,30 +198,6 @@ __device__ void merge(const AttentionOp& op, int t, int head, int group, int fir
   }
 }
 
-/// The same in another order, whose loads do not wait for each other; weights: room for kChunk chunks of each head.
-__device__ void merge_own(const AttentionOp& op, int t, int head, int group, int first_chunk, int last_chunk, float* weights) {
-  const int n = last_chunk + 1 - first_chunk, lane = int(threadIdx.x) % 32, pitch = op.dim + 2;
-  const auto part = [&](int h) { return op.partial + ((int64_t(t) * op.heads + head + h) * op.chunks + first_chunk) * pitch; };
-  for (int h = int(threadIdx.x) / 32; h < group; h += kWarps) {
-    const float* of = part(h) + op.dim;
-    float largest = -INFINITY, sum = 0;
-    for (int c = lane; c < n; c += 32) largest = fmaxf(largest, __ldcg(of + int64_t(c) * pitch));
-    largest = warp_max(largest);
-    for (int c = lane; c < n; c += 32) sum += __ldcg(of + int64_t(c) * pitch + 1) * exp_negative(__ldcg(of + int64_t(c) * pitch) - largest);
-    const float inverse = 1.0f / warp_sum(sum);
-    for (int c = lane; c < n; c += 32) weights[h * kChunk + c] = exp_negative(__ldcg(of + int64_t(c) * pitch) - largest) * inverse;
-  }
-  __syncthreads();
-  for (int i = int(threadIdx.x); i < group * op.dim; i += kChunk) {
-    const int h = i / op.dim, d = i % op.dim;
-    const float* x = part(h) + d;
-    float o = 0;
-#pragma unroll 8
-    for (int c = 0; c < n; ++c) o = fmaf(weights[h * kChunk + c], __ldcg(x + int64_t(c) * pitch), o);
-    op.out[t * op.out_stride + (head + h) * op.dim + d] = o;
-  }
-}
-
 /// Whether this block is the last of its token and heads; then all others' chunks can be read.
 __device__ bool arrived_last(const AttentionOp& op, int t, int others) {
   __shared__ bool is_last;
@@ -275,7 +218,7 @@ __host__ __device__ int tile_keys(int dim) {
   return most < kChunk ? most : kChunk;
 }
 
-template <class T, int G, bool kOwnOrder>
+template <class T, int G>
 __global__ __launch_bounds__(kChunk) void attention_kernel(const __grid_constant__ AttentionOp op, int group) {
   PLUMB_SHARED(float, shared);  // own key and value [2][dim], q [G][dim], scores [G][kChunk], a tile of values
   __shared__ float largest[G], sum[G];
@@ -286,30 +229,30 @@ __global__ __launch_bounds__(kChunk) void attention_kernel(const __grid_constant
   const int t = int(blockIdx.z), chunk = int(blockIdx.y), keys = tile_keys<T>(op.dim);
   let_successor_start();
   if (!op.fused) wait_for_predecessor();  // else everything up to the next wait is older than the token
+  uint8_t* page = table_of(op.pages, t)[chunk];
   const int pos = op.positions[t], from = op.window > 0 && pos >= op.window ? pos - op.window + 1 : 0;
   const int first_chunk = from / kChunk, last_chunk = pos / kChunk;
   if (chunk < first_chunk || chunk > last_chunk) return;
   const int start = chunk * kChunk;
   const Keys at{max(from - start, 0), min(pos + 1 - start, kChunk), op.fused && chunk == last_chunk ? pos - start : -1,
                 int64_t(op.kv_heads) * op.dim};
-  const int64_t offset = (int64_t(start) * op.kv_heads + kv_head) * op.dim;
-  const T *k = static_cast<const T*>(op.k) + offset, *v = static_cast<const T*>(op.v) + offset;
+  const T* k = reinterpret_cast<const T*>(page + op.k) + kv_head * op.dim;
+  const T* v = reinterpret_cast<const T*>(page + op.v) + kv_head * op.dim;
   const int first = at.first / 4 * 4, last = (at.last + 3) / 4 * 4;
   Piece<T> piece[kPieces<T>];
   load_key(at, k, op.dim, 0, piece);
   load_values(at, v, op.dim, first, min(keys, last - first), tile);
   if (op.fused) {
     wait_for_predecessor();
-    make_heads<T, G>(op, at, head, kv_head, int(blockIdx.x) % per == 0, pos, q, self);
+    make_heads<T, G>(op, at, t, head, kv_head, int(blockIdx.x) % per == 0, pos, page, q, self);
   } else {
     for (int i = int(threadIdx.x); i < G * op.dim; i += kChunk) q[i] = __ldcg(op.q + t * op.q_stride + head * op.dim + i);
   }
   __syncthreads();
   score<T, G>(op, at, k, self, q, piece, scores);
   __syncthreads();
-  soften<G, kOwnOrder>(at, scores, largest, sum);
+  soften<G>(at, scores, largest, sum);
   Outputs<G> out(op.dim);
-  [[maybe_unused]] float2 part[kOwnOrder ? G : 1] = {};
   for (int base = first; base < last; base += keys) {
     if (base > first) {
       __syncthreads();
@@ -320,19 +263,10 @@ __global__ __launch_bounds__(kChunk) void attention_kernel(const __grid_constant
     }
     wait_for_copies();
     __syncthreads();
-    if constexpr (kOwnOrder) {
-      out.weigh_own(tile, scores, op.dim, base, base, min(base + keys, last), part);
-    } else {
-      out.weigh(tile, scores, op.dim, base, base, min(base + keys, last));
-    }
-  }
-  if constexpr (kOwnOrder) {
-    __syncthreads();
-    out.sum(part, op.dim, reinterpret_cast<float*>(tile));
+    out.weigh(tile, scores, op.dim, base, base, min(base + keys, last));
   }
   out.write(op, t, head, first_chunk == last_chunk ? -1 : chunk, largest, sum);
   if (first_chunk == last_chunk || !arrived_last(op, t, last_chunk - first_chunk)) return;
-  if (kOwnOrder && last_chunk - first_chunk < kChunk) return merge_own(op, t, head, G, first_chunk, last_chunk, scores);
   merge(op, t, head, G, first_chunk, last_chunk);
 }
 
@@ -341,8 +275,7 @@ const char* run(Context* c, const AttentionOp& op) {
   const int group = op.heads / op.kv_heads;
   const dim3 grid(unsigned(op.heads / G), unsigned(op.chunks), unsigned(op.n));
   const int shared = (2 * op.dim + G * op.dim + G * kChunk) * 4 + tile_keys<T>(op.dim) * op.dim * int(sizeof(T));
-  if (sizeof(T) == 2 && op.halves) return launch(c, attention_kernel<T, G, sizeof(T) == 2>, grid, kChunk, shared, op, group);
-  return launch(c, attention_kernel<T, G, false>, grid, kChunk, shared, op, group);
+  return launch(c, attention_kernel<T, G>, grid, kChunk, shared, op, group);
 }
 
 template <class T>
@@ -367,7 +300,9 @@ const char* by_group(Context* c, const AttentionOp& op) {
 }  // namespace
 
 const char* attention(Context* c, const AttentionOp& op) {
-  if (op.n > 1) return op.halves && op.dim <= 256 ? half_attention(c, op) : prompt_attention(c, op);
+  const bool halves = op.halves && !op.cache_f32 && op.dim <= 256;
+  if (op.runs) return halves ? half_attention(c, op) : prompt_attention(c, op);
+  if (halves) return half_decode(c, op);
   return op.cache_f32 ? by_group<float>(c, op) : by_group<__half>(c, op);
 }
 

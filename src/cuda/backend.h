@@ -1,4 +1,4 @@
-// What engine/ sees of CUDA: the devices, and one sequence of a model on one of them.
+// What engine/ sees of CUDA: the devices, a model on one of them, and one sequence of it, or several.
 #pragma once
 
 #include <functional>
@@ -27,6 +27,7 @@ struct CudaOptions {
   bool f16 = false;  // several tokens: matrices and attention in f16 on tensor cores; then rounding is int16
   Rounding rounding = Rounding::refined;
   bool fuse = true;
+  bool self_test = true;           // by whoever loads the model
   const cuda::Api* api = nullptr;  // null: the library found at run time
 };
 
@@ -41,13 +42,30 @@ CudaMemory cuda_memory(const CudaOptions& options);
 /// Device memory that a CudaSequence will take, in bytes; touches no device. Throws Error "cuda.unsupported".
 int64_t cuda_bytes(const Program& program, const CudaOptions& options);
 
-/// The weights of a Program and one sequence's keys and values on a device.
-class CudaSequence {
+/// The weights of a Program on a device. What runs on them is that Program, or another with the same weights.
+class CudaModel {
  public:
   using Progress = std::function<void(double)>;
 
   /// Throws Error "cuda.missing", "cuda.unsupported", "cuda.failed", "memory.device".
-  CudaSequence(const Program& program, Pool& pool, const CudaOptions& options, const Progress& progress);
+  CudaModel(const Program& program, Pool& pool, const CudaOptions& options, const Progress& progress);
+  ~CudaModel();
+
+  struct State;
+  const State& state() const { return *state_; }
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+/// One sequence's keys and values, with room for the whole context.
+class CudaSequence {
+ public:
+  /// Throws Error "cuda.failed", "memory.device".
+  CudaSequence(const Program& program, std::shared_ptr<const CudaModel> model, const CudaOptions& options);
+  /// With a model of its own.
+  CudaSequence(const Program& program, Pool& pool, const CudaOptions& options,
+               const CudaModel::Progress& progress);
   ~CudaSequence();
 
   /// Runs at most max_tokens tokens from position `first`; returns the logits of the last, or nothing if not
@@ -59,6 +77,39 @@ class CudaSequence {
 
   /// The same, but computes what `value` needs; returns its rows, [tokens, row_stride(size)].
   std::span<const float> observe(std::span<const int> tokens, int64_t first, Value value);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Several sequences that share passes over the weights. Keys and values lie in pages of 256 positions, which
+/// whoever asks for them puts together.
+class CudaSequences {
+ public:
+  /// `count` sequences; at most options.max_tokens rows and max_wanted rows of logits in one pass.
+  CudaSequences(const Program& program, std::shared_ptr<const CudaModel> model, const CudaOptions& options,
+                int count, int max_wanted);
+  ~CudaSequences();
+
+  int64_t page_bytes() const;
+  /// Throws Error "memory.device". A page goes back to the device when nobody holds it any more.
+  std::shared_ptr<uint8_t> make_page();
+  std::shared_ptr<uint8_t> copy_page(const uint8_t* page);
+  /// The pages of a sequence from now on; they must hold every position that a pass names.
+  void set_pages(int sequence, std::span<uint8_t* const> pages);
+
+  /// Rows of one sequence lie side by side, at ascending positions without a gap.
+  struct Batch {
+    std::span<const int> tokens, positions, sequences;
+    std::span<const int> wanted;  // rows whose logits are asked for, ascending
+  };
+  /// Throws Error "numeric.nonfinite", "cuda.failed".
+  void run(const Batch& batch);
+  /// Logits of the i-th wanted row, until the next run.
+  std::span<const float> row(int i) const;
+
+  const Plan& plan() const;
 
  private:
   struct State;

@@ -43,13 +43,17 @@ const char* memory(Context*, int64_t* free_bytes) {
   return e;
 }
 
-const char* allocate(Context*, int64_t bytes, void** out) { return text(cudaMalloc(out, size_t(bytes))); }
+const char* allocate(Context* c, int64_t bytes, void** out) {
+  if (const char* e = text(cudaSetDevice(c->device))) return e;
+  return text(cudaMalloc(out, size_t(bytes)));
+}
 void release(Context*, void* p) { cudaFree(p); }
 
 const char* allocate_host(Context*, int64_t bytes, void** out) { return text(cudaMallocHost(out, size_t(bytes))); }
 void release_host(Context*, void* p) { cudaFreeHost(p); }
 
 const char* upload(Context* c, void* to, const void* from, int64_t bytes) {
+  if (const char* e = text(cudaSetDevice(c->device))) return e;  // every call begins here, on whatever thread
   if (const char* e = text(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyHostToDevice, c->stream))) return e;
   return bytes > (1 << 16) ? text(cudaStreamSynchronize(c->stream)) : nullptr;  // small ones are staged before the call returns
 }
@@ -57,6 +61,10 @@ const char* upload(Context* c, void* to, const void* from, int64_t bytes) {
 const char* download(Context* c, void* to, const void* from, int64_t bytes) {
   if (const char* e = text(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToHost, c->stream))) return e;
   return text(cudaStreamSynchronize(c->stream));
+}
+
+const char* copy(Context* c, void* to, const void* from, int64_t bytes) {
+  return text(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToDevice, c->stream));
 }
 
 const char* zero(Context* c, void* to, int64_t bytes) { return text(cudaMemsetAsync(to, 0, size_t(bytes), c->stream)); }
@@ -84,7 +92,7 @@ void drop(Context*, Graph* g) {
   delete g;
 }
 
-constexpr Api kApi = {kApiVersion, count, open, close, memory, allocate, release, allocate_host, release_host, upload, download, zero, embed, row,
+constexpr Api kApi = {kApiVersion, count, open, close, memory, allocate, release, allocate_host, release_host, upload, download, copy, zero, embed, row,
                       linear, to_half, round_rows, heads, attention, glu, begin, end, run, drop};
 
 }  // namespace

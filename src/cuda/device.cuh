@@ -57,6 +57,12 @@ __device__ inline float exp2_fast(float x) {
   return y;
 #endif
 }
+
+/// The pages of token t's sequence.
+__device__ inline uint8_t* const* table_of(const Pages& pages, int t) {
+  return pages.tables + (pages.sequences ? int64_t(pages.sequences[t]) * pages.stride : 0);
+}
+
 __device__ inline float warp_sum(float v) {
   for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(~0u, v, o);
   return v;
@@ -77,12 +83,14 @@ const char* mma_gemm(Context*, const LinearOp&);
 const char* half_gemm(Context*, const LinearOp&);
 const char* f32_gemm(Context*, const LinearOp&);
 const char* code_gemm(Context*, const LinearOp&);
+const char* few_linear(Context*, const LinearOp&);
 const char* round_rows(Context*, const RoundOp&);
 const char* to_half(Context*, const HalfOp&);
 const char* heads(Context*, const HeadsOp&);
 const char* attention(Context*, const AttentionOp&);
 const char* prompt_attention(Context*, const AttentionOp&);
 const char* half_attention(Context*, const AttentionOp&);
+const char* half_decode(Context*, const AttentionOp&);
 const char* glu(Context*, const GluOp&);
 
 }  // namespace plumb::cuda

@@ -33,18 +33,18 @@ Codes codes_at(uint8_t* memory, int64_t n, int64_t columns) {
 
 }  // namespace
 
-Executor::Executor(const Plan& plan, const SequenceState& state)
-    : plan_(plan), p_(*plan.program), state_(state), api_(state.api) {
+Executor::Executor(const Plan& plan, const SequenceState& state, bool together)
+    : plan_(plan), p_(*plan.program), state_(state), api_(state.api), together_(together) {
   arena_ = DeviceBuffer(api_, state.context, plan.arena_bytes, "activations");
-  ids_ = DeviceBuffer(api_, state.context, 12 * int64_t(plan.max_tokens), "token ids");
-  if ((plan.max_tokens == 1 && !state.f32) || state.f16) find_joined_norms();
-  if (plan.max_tokens == 1) find_fused_heads();
+  ids_ = DeviceBuffer(api_, state.context, int64_t(kIds) * 4 * plan.max_tokens, "token ids");
+  if (!state.f32) find_joined_norms();
+  if (together) find_fused_heads();
   make_rope_tables();
   make_scratch();
 }
 
 Executor::~Executor() {
-  for (const auto& [chunks, graph] : graphs_) api_.drop(state_.context, graph);
+  for (const auto& [call, graph] : graphs_) api_.drop(state_.context, graph);
 }
 
 float* Executor::at(Value v) const {
@@ -55,10 +55,10 @@ float* Executor::at(Value v) const {
 
 // A plain norm whose output only matrices read, and nobody who observes.
 void Executor::find_joined_norms() {
-  if (plan_.max_tokens > 1 && plan_.max_wanted == plan_.max_tokens) return;
+  if (observing()) return;
   for (const Step& s : plan_.steps) {
     const auto* r = std::get_if<RowStep>(&s.what);
-    if (s.wanted && plan_.max_tokens > 1) continue;  // it also gathers rows
+    if (s.wanted && !together_) continue;  // it also gathers rows
     if (r && r->norm >= 0 && r->post < 0 && r->residual < 0 && r->sum < 0 && r->scale == 1 &&
         p_.shape(r->out).heads == 1) {
       joined_[r->out] = r;
@@ -88,7 +88,7 @@ void Executor::find_fused_heads() {
     if (h->parts[0].store != Store::none || h->parts[1].store != Store::k || h->parts[2].store != Store::v)
       continue;
     fused_[a] = h, made_.insert(h), moved_.insert(a->out);
-    floats = std::max(floats, stride(a->out));
+    floats = std::max(floats, plan_.max_tokens * stride(a->out));
   }
   attended_ = DeviceBuffer(api_, state_.context, floats * 4, "activations");
 }
@@ -123,24 +123,24 @@ void Executor::make_rope_tables() {
 
 void Executor::make_scratch() {
   int64_t columns = 0, glu_floats = 0, partial = 0, counters = 0;
-  const int64_t n = plan_.max_tokens;
+  const int64_t n = plan_.max_tokens, octets = (n + 7) / 8 * 8;
   for (const Step& s : plan_.steps) {
     if (const auto* l = std::get_if<LinearStep>(&s.what)) {
       columns = std::max<int64_t>(columns, p_.shape(l->x).size());
       if (l->glu >= 0) glu_floats = std::max(glu_floats, n * stride(l->glu));
     }
-    if (const auto* a = std::get_if<AttentionStep>(&s.what)) {
+    if (const auto* a = std::get_if<AttentionStep>(&s.what); a && together_) {
       const Shape q = p_.shape(a->q);
-      partial = std::max(partial, int64_t(q.heads) * max_chunks() * (q.dim + 2) * 4);
-      counters = std::max<int64_t>(counters, q.heads * 4);
+      partial = std::max(partial, n * q.heads * 2 * max_chunks() * (q.dim + 2) * 4);
+      counters = std::max<int64_t>(counters, n * q.heads * 4);
     }
   }
   if (n > 1) {
     x16_ = DeviceBuffer(api_, state_.context, (n + 127) / 128 * 128 * ((columns + 63) / 64 * 64) * 2,
                         "f16 activations");
     x16_scale_ = DeviceBuffer(api_, state_.context, n * 4, "f16 activations");
-    if (!state_.f16)
-      codes_ = DeviceBuffer(api_, state_.context, codes_bytes(n, columns), "rounded activations");
+    if (!state_.f16 || together_)
+      codes_ = DeviceBuffer(api_, state_.context, codes_bytes(octets, columns), "rounded activations");
   }
   gate_ = DeviceBuffer(api_, state_.context, glu_floats * 4, "activations");
   up_ = DeviceBuffer(api_, state_.context, glu_floats * 4, "activations");
@@ -149,18 +149,39 @@ void Executor::make_scratch() {
   if (counters > 0) cuda::check(api_.zero(state_.context, counter_.data(), counters), "clear memory");
 }
 
-void Executor::run(std::span<const int> tokens, int64_t first, bool want) {
-  const int n = int(tokens.size()), max = plan_.max_tokens;
-  PLUMB_CHECK(n >= 1 && n <= max && first + n <= state_.n_ctx);
-  std::vector<int> ids(size_t(3 * max));
-  for (int i = 0; i < n; ++i) ids[size_t(i)] = tokens[size_t(i)], ids[size_t(max + i)] = int(first) + i;
-  ids[size_t(2 * max)] = n - 1;
-  cuda::check(api_.upload(state_.context, ids_.data(), ids.data(), 12 * int64_t(max)), "copy token ids");
-  Call call{n, want ? 1 : 0, int((first + n + kAttentionChunk - 1) / kAttentionChunk)};
-  if (plan_.max_wanted == plan_.max_tokens) call.wanted = n;  // all rows
-  if (max > 1 || !want) return steps(call);
+Executor::Call Executor::upload(const Rows& rows) {
+  const size_t n = rows.tokens.size(), max = size_t(plan_.max_tokens);
+  PLUMB_CHECK(n >= 1 && n <= max && rows.positions.size() == n && rows.wanted.size() <= n);
+  std::vector<int> all(size_t(kIds) * max);
+  const auto put = [&](Ids part, std::span<const int> from) {
+    std::copy(from.begin(), from.end(), all.begin() + int64_t(size_t(part) * max));
+  };
+  put(kTokens, rows.tokens), put(kPositions, rows.positions), put(kSequences, rows.sequences);
+  put(kWanted, rows.wanted);
+  Call call{.n = int(n), .wanted = int(rows.wanted.size())};
+  int furthest = 0;
+  for (size_t i = 0; i < n; ++i) {
+    PLUMB_CHECK(rows.positions[i] < state_.n_ctx);
+    furthest = std::max(furthest, rows.positions[i]);
+    if (i == 0 || (!rows.sequences.empty() && rows.sequences[i] != rows.sequences[i - 1])) {
+      all[size_t(kRuns) * max + size_t(call.runs++)] = int(i);
+    }
+    int& length = all[size_t(kRunRows) * max + size_t(call.runs - 1)];
+    call.longest = std::max(call.longest, ++length);
+  }
+  PLUMB_CHECK(!together_ || call.runs == int(n));
+  if (observing() || (together_ && call.wanted > 0)) call.wanted = call.n;
+  call.chunks = (furthest + kAttentionChunk) / kAttentionChunk;
+  cuda::check(api_.upload(state_.context, ids_.data(), all.data(), int64_t(all.size()) * 4),
+              "copy token ids");
+  return call;
+}
+
+void Executor::run(const Rows& rows) {
+  Call call = upload(rows);
+  if (!together_ || call.wanted == 0) return steps(call);
   call.chunks = std::min(int(std::bit_ceil(unsigned(call.chunks))), max_chunks());
-  Graph*& graph = graphs_[call.chunks];
+  Graph*& graph = graphs_[call];
   if (!graph) {
     cuda::check(api_.begin(state_.context), "capture a graph");
     steps(call);
@@ -186,7 +207,7 @@ void Executor::check(const char* error, const Step& step) const {
 }
 
 void Executor::operator()(const EmbedStep& s, const Step&, const Call& c) {
-  error_ = api_.embed(state_.context, {state_.weights.matrix(s.table), ids_.ints(), c.n, float(s.scale),
+  error_ = api_.embed(state_.context, {state_.weights.matrix(s.table), ids(kTokens), c.n, float(s.scale),
                                        at(s.out), stride(s.out)});
 }
 
@@ -202,8 +223,7 @@ void Executor::operator()(const RowStep& s, const Step& step, const Call& c) {
   op.out = at(s.out), op.out_stride = stride(s.out);
   if (!op.out)
     op.out = op.sum, op.out_stride = op.sum_stride, op.sum = nullptr, op.norm = nullptr;  // observed
-  const bool gather = step.wanted && plan_.max_wanted != plan_.max_tokens;
-  op.rows = gather ? ids_.ints() + 2 * plan_.max_tokens : nullptr;
+  op.rows = step.wanted && !together_ && !observing() ? ids(kWanted) : nullptr;
   op.n = step.wanted ? c.wanted : c.n;
   op.heads = s.norm >= 0 ? shape.heads : 1, op.dim = shape.size() / op.heads;
   error_ = api_.row(state_.context, op);
@@ -252,11 +272,14 @@ void Executor::convert(const LinearStep& s, LinearOp& op) {
   const int columns = p_.shape(s.x).size();
   bool floats = false, codes = false;
   for (const LinearStep::Part& part : s.parts) {
-    (state_.f16 || float_format(state_.weights.matrix(part.w).format) ? floats : codes) = true;
+    (op.rounding == kHalves || float_format(state_.weights.matrix(part.w).format) ? floats : codes) = true;
   }
-  op.codes = codes_at(codes_.data(), op.n, columns);
+  op.codes = codes_at(codes_.data(), op.n <= kFewTokens ? (op.n + 7) / 8 * 8 : op.n, columns);
   op.x16 = reinterpret_cast<const uint16_t*>(x16_.data()), op.x16_scale = x16_scale_.floats();
-  if (codes) error_ = api_.round(state_.context, {op.x, op.x_stride, op.codes, op.n, columns, op.rounding});
+  if (codes) {
+    error_ = api_.round(state_.context,
+                        {op.x, op.x_stride, op.codes, op.n, columns, op.rounding, op.norm, op.eps});
+  }
   if (floats && !error_) {
     error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()),
                                         x16_scale_.floats(), op.n, columns, op.norm, op.eps});
@@ -265,8 +288,15 @@ void Executor::convert(const LinearStep& s, LinearOp& op) {
 
 bool Executor::in_halves(const LinearStep& s) const {
   return !state_.f32 && std::all_of(s.parts.begin(), s.parts.end(), [&](const LinearStep::Part& part) {
-    return state_.f16 || float_format(state_.weights.matrix(part.w).format);
+    return (state_.f16 && !together_) || float_format(state_.weights.matrix(part.w).format);
   });
+}
+
+bool Executor::few(const LinearStep& s, int n) const {
+  return !state_.f32 && (!state_.f16 || together_) && n <= kFewTokens &&
+         std::none_of(s.parts.begin(), s.parts.end(), [&](const LinearStep::Part& part) {
+           return float_format(state_.weights.matrix(part.w).format);
+         });
 }
 
 // One launch, whatever the formats; gate and up together if they have the same.
@@ -285,7 +315,7 @@ void Executor::all_parts(const LinearStep& s, LinearOp op) {
 void Executor::many_tokens(const LinearStep& s, LinearOp op) {
   convert(s, op);
   if (error_) return;
-  if (in_halves(s) && s.parts.size() <= 3) return all_parts(s, op);
+  if ((in_halves(s) || few(s, op.n)) && s.parts.size() <= 3) return all_parts(s, op);
   for (size_t i = 0; i < s.parts.size() && !error_; ++i) {
     const Value out = s.glu >= 0 ? s.glu : s.sum >= 0 ? s.sum : s.parts[i].out;
     op.parts = 1, op.w[0] = state_.weights.matrix(s.parts[i].w),
@@ -304,27 +334,29 @@ void Executor::operator()(const LinearStep& s, const Step& step, const Call& c) 
   op.x = at(x), op.x_stride = stride(x);
   if (norm != joined_.end()) op.norm = state_.weights.vector(norm->second->norm), op.eps = norm->second->eps;
   op.residual = at(s.residual), op.residual_stride = stride(s.residual);
-  // One token of a larger plan takes the matrix-vector kernels too: rows of the arena are the same.
-  if (state_.f16) op.rounding = kHalves;
+  // One token of a larger plan takes the matrix-vector kernels too: rows of the arena are the same. Several
+  // sequences together are too few tokens for tiles of halves: their matrices round to 16 bits.
+  if (state_.f16 && (op.n == 1 || !together_)) op.rounding = kHalves;
   op.n == 1 && !state_.f32 ? one_token(s, op) : many_tokens(s, op);
 }
 
 void Executor::make_part(const HeadsStep::Part& part, int layer, HeadsOp::Part& to) const {
   const Shape shape = p_.shape(part.out);
-  const SequenceState::Layer& cache = state_.layers[size_t(layer)];
+  const PageLayout::Layer cache = state_.layout.layers[size_t(layer)];
   to.x = at(part.x), to.x_stride = stride(part.x);
   if (part.out != part.x) to.y = at(part.out), to.y_stride = stride(part.out);
   to.norm = state_.weights.vector(part.norm), to.eps = part.eps;
   if (part.table >= 0) to.table = tables_[size_t(part.table)].floats();
-  if (part.store != HeadsStep::Store::none)
-    to.cache = (part.store == HeadsStep::Store::k ? cache.k : cache.v).data();
+  to.cache = part.store == HeadsStep::Store::none ? -1
+             : part.store == HeadsStep::Store::k  ? cache.k
+                                                  : cache.v;
   to.pairs = part.style == RopeStyle::pairs, to.dims = part.dims, to.heads = shape.heads, to.dim = shape.dim;
 }
 
 void Executor::operator()(const HeadsStep& s, const Step&, const Call& c) {
   if (made_.count(&s)) return;
   HeadsOp op{};
-  op.positions = ids_.ints() + plan_.max_tokens;
+  op.positions = ids(kPositions), op.pages = {state_.tables.get(), ids(kSequences), max_chunks()};
   op.cache_f32 = state_.kv_f32, op.n = c.n;
   PLUMB_CHECK(s.parts.size() <= 3);
   for (const HeadsStep::Part& part : s.parts) make_part(part, s.layer, op.part[op.parts++]);
@@ -333,10 +365,13 @@ void Executor::operator()(const HeadsStep& s, const Step&, const Call& c) {
 
 void Executor::operator()(const AttentionStep& s, const Step&, const Call& c) {
   const Shape q = p_.shape(s.q), k = p_.shape(s.k);
-  const SequenceState::Layer& layer = state_.layers[size_t(s.attention.layer)];
+  const PageLayout::Layer layer = state_.layout.layers[size_t(s.attention.layer)];
   AttentionOp op{};
   op.q = at(s.q), op.q_stride = stride(s.q);
-  op.k = layer.k.data(), op.v = layer.v.data(), op.positions = ids_.ints() + plan_.max_tokens;
+  op.k = layer.k, op.v = layer.v, op.positions = ids(kPositions);
+  op.pages = {state_.tables.get(), plan_.max_tokens == 1 ? nullptr : ids(kSequences), max_chunks()};
+  if (!together_)
+    op.runs = ids(kRuns), op.runs_apart = plan_.max_tokens, op.n_runs = c.runs, op.longest = c.longest;
   op.out = at(s.out), op.out_stride = stride(s.out);
   op.partial = partial_.floats(), op.counter = reinterpret_cast<unsigned*>(counter_.data());
   op.scale = float(s.attention.scale), op.cache_f32 = state_.kv_f32, op.window = s.attention.window;

@@ -1,6 +1,6 @@
-// A Plan on a device: each step becomes one launch or a few. A plan for one token is captured as a graph;
-// token, position and lengths are read from device memory, so that one graph serves every token of a range of
-// contexts.
+// A Plan on a device: each step becomes one launch or a few. Tokens that each have a sequence of their own
+// are captured as a graph; tokens, positions and pages are read from device memory, so that one graph serves
+// every call of that many tokens and a range of contexts.
 #pragma once
 
 #include <map>
@@ -8,32 +8,38 @@
 #include <span>
 #include <vector>
 
+#include "cuda/pages.h"
 #include "cuda/weights.h"
 #include "plan/plan.h"
 
 namespace plumb::cuda {
 
-/// What a sequence keeps on the device besides weights.
+/// What a plan's sequences have on the device besides weights.
 struct SequenceState {
   const Api& api;
   Context* context;
   const Weights& weights;
   int64_t n_ctx;
   bool kv_f32, f32, f16;  // f16: many tokens in halves
-  struct Layer {
-    DeviceBuffer k, v;  // [n_ctx][heads][dim]
-  };
-  std::vector<Layer> layers;
+  const PageLayout& layout;
+  const PageTables& tables;
+};
+
+/// The rows of one call. Those of one sequence lie side by side, at ascending positions without a gap.
+struct Rows {
+  std::span<const int> tokens, positions;
+  std::span<const int> sequences;  // empty: all of the first
+  std::span<const int> wanted;     // rows whose logits are asked for, ascending
 };
 
 class Executor {
  public:
-  /// Keeps references to both.
-  Executor(const Plan& plan, const SequenceState& state);
+  /// Keeps references to both. `together`: every row of a call has a sequence of its own, and the wanted
+  /// steps compute all rows if any is wanted.
+  Executor(const Plan& plan, const SequenceState& state, bool together);
   ~Executor();
 
-  /// Runs tokens at consecutive positions from `first`. Rows of the wanted steps: the last token, or none.
-  void run(std::span<const int> tokens, int64_t first, bool want);
+  void run(const Rows& rows);
 
   /// Copies the first `rows` rows of a value that the plan keeps, [rows, row_stride].
   std::span<const float> rows(Value v, int rows);
@@ -41,7 +47,10 @@ class Executor {
  private:
   struct Call {
     int n = 0, wanted = 0, chunks = 0;  // chunks: of 256 keys, that the launches cover
+    int runs = 0, longest = 0;          // rows of one sequence beside each other
+    auto operator<=>(const Call&) const = default;
   };
+  Call upload(const Rows& rows);
   void steps(const Call& call);
   void operator()(const RopeTableStep&, const Step&, const Call&) {}
   void operator()(const EmbedStep& s, const Step&, const Call& c);
@@ -63,17 +72,25 @@ class Executor {
   void glu(Act act, const float* gate, const float* up, Value out, int n);
   bool one_kernel(const LinearStep& s) const;
   bool in_halves(const LinearStep& s) const;
+  bool few(const LinearStep& s, int n) const;
   void all_parts(const LinearStep& s, LinearOp op);
   float* at(Value v) const;
   int64_t stride(Value v) const { return v < 0 ? 0 : row_stride(p_.shape(v).size()); }
   int max_chunks() const { return int((state_.n_ctx + kAttentionChunk - 1) / kAttentionChunk); }
   void check(const char* error, const Step& step) const;
 
+  int* ids(int part) const { return ids_.ints() + part * plan_.max_tokens; }
+  bool observing() const {
+    return !together_ && plan_.max_tokens > 1 && plan_.max_wanted == plan_.max_tokens;
+  }
+
   const Plan& plan_;
   const Program& p_;
   const SequenceState& state_;
   const Api& api_;
-  DeviceBuffer arena_, ids_;  // ids: tokens [max_tokens], positions [max_tokens], wanted [max_tokens]
+  const bool together_;
+  DeviceBuffer arena_, ids_;  // ids: parts of max_tokens each, in the order of Ids
+  enum Ids : int { kTokens, kPositions, kSequences, kWanted, kRuns, kRunRows, kIds };
   DeviceBuffer
       attended_;  // what attention gives that makes its heads, as their places in the arena may be its own
   std::set<Value> moved_;  // to attended_
@@ -82,7 +99,7 @@ class Executor {
   std::map<Value, const RowStep*> joined_;  // norms that the matrices behind them compute, by output
   std::map<const AttentionStep*, const HeadsStep*> fused_;  // heads that attention makes itself
   std::set<const HeadsStep*> made_;                         // those heads
-  std::map<int, Graph*> graphs_;                            // by chunks
+  std::map<Call, Graph*> graphs_;
   HostBuffer rows_;
   const char* error_ = nullptr;
 };

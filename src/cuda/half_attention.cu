@@ -2,8 +2,8 @@
 // by token, the query heads of one kv head together), a warp 16 of them, and goes over tiles of 64 keys at absolute positions in
 // ascending order with a running maximum. A tile that a row does not see changes nothing of that row: a row depends neither on the
 // rows beside it nor on how a prompt was split.
-#include "cuda/device.cuh"
 #include "cuda/half.cuh"
+#include "cuda/heads.cuh"
 
 namespace plumb::cuda {
 namespace {
@@ -32,13 +32,13 @@ __device__ Rows rows_of(const AttentionOp& op, int group, int kv_head, int row) 
   return r;
 }
 
-/// Starts copies of kKeys keys or values from position `first` on, [kKeys][D]; zeros behind the last and beside the head.
+/// Starts copies of kKeys keys or values, [kKeys][D]; zeros behind the last of `keys` and beside the head.
 template <int D>
-__device__ void load_tile(const __half* from, int64_t pitch, int dim, int first, int last, __half* to) {
+__device__ void load_tile(const __half* from, int64_t pitch, int dim, int keys, __half* to) {
   for (int i = int(threadIdx.x); i < kKeys * D / 8; i += kBlock) {
     const int key = i / (D / 8), d = i % (D / 8) * 8;
-    const bool valid = first + key < last && d < dim;
-    copy16(to + key * kPitch<D> + d, from + (valid ? (first + key) * pitch + d : 0), valid);
+    const bool valid = key < keys && d < dim;
+    copy16(to + key * kPitch<D> + d, from + (valid ? key * pitch + d : 0), valid);
   }
 }
 
@@ -164,21 +164,23 @@ struct Running {
 };
 
 template <int D>
-__global__ __launch_bounds__(kBlock, D <= 64 ? 2 : 1) void half_attention_kernel(const __grid_constant__ AttentionOp op, int group) {
+__global__ __launch_bounds__(kBlock, D <= 64 ? 2 : 1) void half_attention_kernel(const __grid_constant__ AttentionOp all, int group) {
   PLUMB_SHARED(__half, shared);  // queries, then two stages of keys and values
   __half *q = shared, *tiles = shared + kRows * kPitch<D>;
   // Blocks of the last rows, which see most keys, first.
   const int first_row = int(gridDim.x - 1 - blockIdx.x) * kRows, kv_head = int(blockIdx.y), warp = int(threadIdx.x) / 32;
   let_successor_start();
   wait_for_predecessor();
+  const AttentionOp op = run_of(all, int(blockIdx.z));
+  if (first_row >= op.n * group) return;
   const int lowest = op.positions[first_row / group], last = op.positions[min((first_row + kRows - 1) / group, op.n - 1)] + 1;
   const int from = op.window > 0 && lowest >= op.window ? lowest - op.window + 1 : 0;
   const int64_t pitch = int64_t(op.kv_heads) * op.dim;
-  const __half* k = static_cast<const __half*>(op.k) + kv_head * op.dim;
-  const __half* v = static_cast<const __half*>(op.v) + kv_head * op.dim;
-  const auto load = [&](int start, int stage) {
-    load_tile<D>(k, pitch, op.dim, start, last, tiles + stage * 2 * kTile<D>);
-    load_tile<D>(v, pitch, op.dim, start, last, tiles + (stage * 2 + 1) * kTile<D>);
+  const auto load = [&](int start, int stage) {  // a tile lies in one page
+    const uint8_t* page = op.pages.tables[start / kAttentionChunk];
+    const int64_t first = start % kAttentionChunk * pitch + kv_head * op.dim;
+    load_tile<D>(reinterpret_cast<const __half*>(page + op.k) + first, pitch, op.dim, last - start, tiles + stage * 2 * kTile<D>);
+    load_tile<D>(reinterpret_cast<const __half*>(page + op.v) + first, pitch, op.dim, last - start, tiles + (stage * 2 + 1) * kTile<D>);
     commit_copies();
   };
   const int begin = from / kKeys * kKeys;
@@ -202,7 +204,7 @@ __global__ __launch_bounds__(kBlock, D <= 64 ? 2 : 1) void half_attention_kernel
 template <int D>
 const char* run(Context* c, const AttentionOp& op) {
   const int group = op.heads / op.kv_heads;
-  const dim3 grid(unsigned((op.n * group + kRows - 1) / kRows), unsigned(op.kv_heads));
+  const dim3 grid(unsigned((op.longest * group + kRows - 1) / kRows), unsigned(op.kv_heads), unsigned(op.n_runs));
   return launch(c, half_attention_kernel<D>, grid, kBlock, (kRows * kPitch<D> + 4 * kTile<D>)*2, op, group);
 }
 

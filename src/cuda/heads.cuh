@@ -1,4 +1,5 @@
-// One head of a token by one warp: optional norm, optional rotation. Shared by the kernel for heads and by attention.
+// One head of a token by one warp: optional norm, optional rotation. Shared by the kernel for heads and by attention. And the run
+// of tokens that a block of attention works at.
 #pragma once
 
 #include "cuda/exact.cuh"
@@ -20,6 +21,16 @@ __device__ void turn_head(const HeadsOp::Part& op, const float* x, int64_t pos, 
     put(b, fmaf(xa, s, xb * c));
   }
   for (int i = dims + lane; i < op.dim; i += 32) put(i, element(i));
+}
+
+/// The operation of run `i` alone: its tokens from 0 on.
+__device__ inline AttentionOp run_of(const AttentionOp& all, int i) {
+  AttentionOp op = all;
+  const int first = all.runs[i];
+  op.q += first * op.q_stride, op.out += first * op.out_stride, op.positions += first;
+  op.n = all.runs[all.runs_apart + i];
+  op.pages.tables = table_of(all.pages, first);
+  return op;
 }
 
 }  // namespace plumb::cuda

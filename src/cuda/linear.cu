@@ -212,7 +212,8 @@ const char* run(Context* c, const LinearOp& op) {
 const char* linear(Context* c, const LinearOp& op) {
   if (op.rounding == kNoRounding) return f32_gemm(c, op);
   const bool codes = quantised(op.w[0].format);
-  if (op.n > 1) return codes && op.rounding != kHalves ? code_gemm(c, op) : half_gemm(c, op);
+  if (op.n > 1 && (!codes || op.rounding == kHalves)) return half_gemm(c, op);
+  if (op.n > 1) return op.n <= kFewTokens ? few_linear(c, op) : code_gemm(c, op);
   if (!codes) return float_linear(c, op);
   if (op.rounding == kHalves) return fast_linear(c, op);
   const char* error = nullptr;

@@ -77,15 +77,16 @@ void run(const char* format_name, int format, const Shape& s, int tokens, int ro
   uint16_t* x16 = reinterpret_cast<uint16_t*>(
       device(int64_t((tokens + 127) / 128 * 128) * ((s.columns + 63) / 64 * 64) * 2));
   float* scale = reinterpret_cast<float*>(device(tokens * 4));
-  const int64_t in_codes = int64_t(tokens) * s.columns;
-  const Codes codes{device(in_codes), device(in_codes), reinterpret_cast<float*>(device(in_codes / 4)),
+  const int64_t in_codes = int64_t((tokens + 7) / 8 * 8) * s.columns;
+  uint8_t* planes = device(2 * in_codes);
+  const Codes codes{planes, planes + in_codes, reinterpret_cast<float*>(device(in_codes / 4)),
                     device(in_codes / 8 + kRefinedBytes)};
-  std::vector<void*> all = {dx, y, x16, scale, codes.high, codes.low, codes.scales, codes.refined};
+  std::vector<void*> all = {dx, y, x16, scale, planes, codes.scales, codes.refined};
   for (int c = 0; c < copies; ++c) {
     LinearOp op{};
     op.x = dx, op.x_stride = s.columns, op.x16 = x16, op.x16_scale = scale, op.n = tokens;
     op.codes = codes, op.rounding = rounding;
-    op.glu = tokens == 1 || rounding == kHalves ? s.glu : 0, op.parts = op.glu ? 2 : 1;
+    op.glu = tokens <= kFewTokens || rounding == kHalves ? s.glu : 0, op.parts = op.glu ? 2 : 1;
     for (int i = 0; i < op.parts; ++i) {
       uint8_t* w = device(int64_t(noise.size()) * 2, noise.data());
       all.push_back(w), op.w[i] = {w, w, w, w, format, s.rows, s.columns};
@@ -94,7 +95,7 @@ void run(const char* format_name, int format, const Shape& s, int tokens, int ro
     ops.push_back(op);
   }
   ok(api.half(context, {dx, s.columns, x16, scale, tokens, s.columns, nullptr, 0}));
-  ok(api.round(context, {dx, s.columns, codes, tokens, s.columns, 2}));
+  ok(api.round(context, {dx, s.columns, codes, tokens, s.columns, 2, nullptr, 0}));
   Graph* graph = nullptr;
   ok(api.begin(context));
   for (const LinearOp& op : ops) ok(api.linear(context, op));
@@ -135,6 +136,11 @@ int main(int argc, char** argv) {
     if (argc == 5) continue;
     for (int rounding : {2, kHalves}) {
       for (const Shape& s : shapes) run(name, format, s, 1, rounding);
+      for (int n : {4, 8, 16}) {
+        if (rounding == 2 && format != kF16) {
+          for (int i : {0, 1, 4, 5, 6}) run(name, format, shapes[i], n, rounding);
+        }
+      }
       for (int n : {512, 2048}) run(name, format, shapes[5], n, rounding);
       for (int i : {0, 1, 4, 6}) run(name, format, shapes[i], 512, rounding);
     }

@@ -3,7 +3,7 @@
 // f32, as a sum on tensor cores has another order. A row depends neither on the rows beside it nor on how a prompt was split.
 #include <cuda_fp16.h>
 
-#include "cuda/exact.cuh"
+#include "cuda/heads.cuh"
 
 namespace plumb::cuda {
 namespace {
@@ -173,16 +173,18 @@ __device__ void load_queries(const AttentionOp& op, int group, int first_row, in
 }
 
 template <class T, int J>
-__global__ __launch_bounds__(kBlock, 1) void prompt_attention_kernel(const __grid_constant__ AttentionOp op, int group) {
+__global__ __launch_bounds__(kBlock, 1) void prompt_attention_kernel(const __grid_constant__ AttentionOp all, int group) {
   PLUMB_SHARED(float, shared);
   __shared__ RowState state;
-  const Layout layout(op.dim);
+  const Layout layout(all.dim);
   float *scores = shared, *q = shared + layout.q, *tile = shared + layout.tile;
   // Blocks of the last rows, which see most keys, first.
   const int first_row = int(gridDim.x - 1 - blockIdx.x) * kRows, kv_head = int(blockIdx.y);
   const int row = int(threadIdx.x) / 16 * 4, dim4 = int(threadIdx.x) % 16 * 4;
   let_successor_start();
   wait_for_predecessor();
+  const AttentionOp op = run_of(all, int(blockIdx.z));
+  if (first_row >= op.n * group) return;
   load_queries(op, group, first_row, kv_head, q);
   if (threadIdx.x < kRows) state.largest[threadIdx.x] = state.sum[threadIdx.x] = 0;
   const int lowest = op.positions[first_row / group], highest = op.positions[min((first_row + kRows - 1) / group, op.n - 1)];
@@ -191,8 +193,9 @@ __global__ __launch_bounds__(kBlock, 1) void prompt_attention_kernel(const __gri
   float o[4][J][4] = {};
   for (int start = from / kChunk * kChunk; start <= highest; start += kChunk) {
     const int first = max(from - start, 0) / kKeys * kKeys, last = min(highest + 1 - start, kChunk);
-    const int64_t offset = (int64_t(start) * op.kv_heads + kv_head) * op.dim;
-    const T *k = static_cast<const T*>(op.k) + offset, *v = static_cast<const T*>(op.v) + offset;
+    const uint8_t* page = op.pages.tables[start / kChunk];
+    const T* k = reinterpret_cast<const T*>(page + op.k) + kv_head * op.dim;
+    const T* v = reinterpret_cast<const T*>(page + op.v) + kv_head * op.dim;
     for (int key = first; key < last; key += kKeys) {
       __syncthreads();
       load_keys(k, pitch, op.dim, key, last, tile);
@@ -229,7 +232,7 @@ __global__ __launch_bounds__(kBlock, 1) void prompt_attention_kernel(const __gri
 template <class T, int J>
 const char* run(Context* c, const AttentionOp& op) {
   const int group = op.heads / op.kv_heads;
-  const dim3 grid(unsigned((op.n * group + kRows - 1) / kRows), unsigned(op.kv_heads));
+  const dim3 grid(unsigned((op.longest * group + kRows - 1) / kRows), unsigned(op.kv_heads), unsigned(op.n_runs));
   return launch(c, prompt_attention_kernel<T, J>, grid, kBlock, Layout(op.dim).end * 4, op, group);
 }
 

@@ -60,9 +60,14 @@ __global__ void heads_kernel(const __grid_constant__ HeadsOp all) {
   const HeadsOp::Part& op = all.part[part];
   const int t = index / op.heads, head = index % op.heads;
   const int64_t pos = all.positions[t];
+  T* cache = nullptr;
+  if (op.cache >= 0) {
+    cache = reinterpret_cast<T*>(table_of(all.pages, t)[pos / kAttentionChunk] + op.cache);
+    cache += (pos % kAttentionChunk * op.heads + head) * op.dim;
+  }
   turn_head(op, op.x + t * op.x_stride + head * op.dim, pos, [&](int i, float v) {
     if (op.y) op.y[t * op.y_stride + head * op.dim + i] = v;
-    if (op.cache) static_cast<T*>(op.cache)[(pos * op.heads + head) * op.dim + i] = T(v);
+    if (cache) cache[i] = T(v);
   });
 }
 
@@ -73,33 +78,68 @@ __global__ void glu_kernel(const __grid_constant__ GluOp op) {
   if (blockIdx.x * blockDim.x + threadIdx.x < op.stride) op.out[at] = activate(op.act, op.gate[at]) * op.up[at];
 }
 
-/// Where round_kernel writes a row.
+/// Where round_kernel writes row t: in rows for code_gemm.cu.
+template <bool kWide>
 struct CodesOut {
-  uint32_t *high, *low;
-  float2* scales;
-  Refined* window;
-  int first;  // window
+  const RoundOp& op;
+  int t, first;  // first: window
   __device__ void codes(int lane, uint32_t h, uint32_t l) {
-    high[first * 32 + lane] = h;
-    if (low) low[first * 32 + lane] = l;
+    const int64_t at = (int64_t(t) * op.columns + first * kWindow) / 4 + lane;
+    reinterpret_cast<uint32_t*>(op.codes.high)[at] = h;
+    if (kWide) reinterpret_cast<uint32_t*>(op.codes.low)[at] = l;
   }
-  __device__ void scale(int block, const BlockScale& b) { scales[first * 4 + block] = {b.s, b.t}; }
-  __device__ void refined(const Refined& r) { window[first] = r; }
+  __device__ void scale(int block, const BlockScale& b) {
+    reinterpret_cast<float2*>(op.codes.scales)[int64_t(t) * (op.columns / 32) + first * 4 + block] = {b.s, b.t};
+  }
+  __device__ void refined(const Refined& r) {
+    static_cast<Refined*>(op.codes.refined)[int64_t(t) * ((op.columns + kWindow - 1) / kWindow) + first] = r;
+  }
 };
 
+/// In octets of tokens for few_linear.cu: of a unit each lane's words of the tensor core's operand side by side, both of the high
+/// plane and then both of the low; of units and windows the eight tokens side by side.
 template <bool kWide>
+struct OctetsOut {
+  const RoundOp& op;
+  int t, first;
+  __device__ int64_t of(int per_row, int i) const { return int64_t(t / 8) * per_row + i; }
+  __device__ void codes(int lane, uint32_t h, uint32_t l) {
+    const int64_t at = of(op.columns / 32, first * 4 + lane / 8) * 32 + t % 8 * 4 + lane % 4;
+    uint32_t* to = reinterpret_cast<uint32_t*>(op.codes.high) + at * (kWide ? 4 : 2) + lane % 8 / 4;
+    to[0] = h;
+    if (kWide) to[2] = l;
+  }
+  __device__ void scale(int block, const BlockScale& b) {
+    reinterpret_cast<float2*>(op.codes.scales)[of(op.columns / 32, first * 4 + block) * 8 + t % 8] = {b.s, b.t};
+  }
+  __device__ void refined(const Refined& r) {
+    static_cast<Refined*>(op.codes.refined)[of((op.columns + kWindow - 1) / kWindow, first) * 8 + t % 8] = r;
+  }
+};
+
+template <bool kWide, template <bool> class Out>
 __global__ __launch_bounds__(kThreads) void round_kernel(const __grid_constant__ RoundOp op) {
+  PLUMB_SHARED(float, row);  // [columns], if normalised
+  __shared__ float parts[64];
   let_successor_start();
   wait_for_predecessor();
-  const int64_t t = blockIdx.x;
-  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32, windows = (op.columns + kWindow - 1) / kWindow;
-  const Codes& c = op.codes;
-  CodesOut out{reinterpret_cast<uint32_t*>(c.high + t * op.columns), kWide ? reinterpret_cast<uint32_t*>(c.low + t * op.columns) : nullptr,
-               reinterpret_cast<float2*>(c.scales) + t * (op.columns / 32), static_cast<Refined*>(c.refined) + t * windows, 0};
-  for (int w = warp; w < windows; w += kThreads / 32) {
+  const int t = int(blockIdx.x), warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+  const float* x = op.x + t * op.x_stride;
+  float factor = 1;
+  if (op.norm) {
+    for (int i = int(threadIdx.x); i < op.columns; i += kThreads) row[i] = x[i];
+    __syncthreads();
+    factor = norm_factor(block_squares(row, op.columns, parts), op.columns, op.eps);
+  }
+  Out<kWide> out{op, t, 0};
+  for (int w = warp; w < (op.columns + kWindow - 1) / kWindow; w += kThreads / 32) {
     const int column = w * kWindow + lane * 4;
     float4 v = {0, 0, 0, 0};
-    if (column < op.columns) v = *reinterpret_cast<const float4*>(op.x + t * op.x_stride + column);
+    if (column < op.columns) v = *reinterpret_cast<const float4*>(x + column);
+    if (op.norm && column < op.columns) {
+      const float4 g = __ldg(reinterpret_cast<const float4*>(op.norm + column));
+      v = {v.x * factor * g.x, v.y * factor * g.y, v.z * factor * g.z, v.w * factor * g.w};
+    }
     out.first = w;
     round_window<kWide>(v, column < op.columns, op.rounding == 1, out);
   }
@@ -182,7 +222,13 @@ const char* glu(Context* c, const GluOp& op) {
 
 const char* round_rows(Context* c, const RoundOp& op) {
   const dim3 grid{unsigned(op.n)};
-  return op.rounding == 2 ? launch(c, round_kernel<true>, grid, kThreads, 0, op) : launch(c, round_kernel<false>, grid, kThreads, 0, op);
+  const int shared = op.norm ? op.columns * 4 : 0;
+  if (op.n <= kFewTokens) {
+    return op.rounding == 2 ? launch(c, round_kernel<true, OctetsOut>, grid, kThreads, shared, op)
+                            : launch(c, round_kernel<false, OctetsOut>, grid, kThreads, shared, op);
+  }
+  return op.rounding == 2 ? launch(c, round_kernel<true, CodesOut>, grid, kThreads, shared, op)
+                          : launch(c, round_kernel<false, CodesOut>, grid, kThreads, shared, op);
 }
 
 const char* to_half(Context* c, const HalfOp& op) {

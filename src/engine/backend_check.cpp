@@ -1,6 +1,6 @@
 #include "engine/backend_check.h"
 
-#include <cmath>
+#include <algorithm>
 
 #include "engine/cuda_hybrid.h"
 
@@ -16,16 +16,15 @@ std::vector<double> observed(Runner& runner, std::span<const int> tokens, Value 
   return all;
 }
 
-// 0 for equal bits; infinite where one is not finite.
-double relative_difference(const std::vector<double>& a, const std::vector<double>& b) {
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < a.size(); ++i) difference += (a[i] - b[i]) * (a[i] - b[i]), size += b[i] * b[i];
-  if (difference == 0) return 0;
-  const double relative = std::sqrt(difference / size);
-  return std::isfinite(relative) ? relative : HUGE_VAL;
-}
-
 }  // namespace
+
+double most_difference(const Program& p, bool f16) {
+  const bool floats = std::any_of(p.nodes.begin(), p.nodes.end(), [&](const Node& n) {
+    const auto* l = std::get_if<Linear>(&n.op);
+    return l && info(p.weights[size_t(l->w)].format).block == 1;
+  });
+  return f16 || floats ? 1e-2 : 0;
+}
 
 std::optional<Disagreement> first_disagreement(const Program& program, double most,
                                                const std::function<double(Value)>& difference) {
@@ -54,7 +53,7 @@ std::optional<Disagreement> first_disagreement(const Model& model, const RunnerO
     // A runner that has observed a value goes no further.
     if (!one || v > last) one = Runner::make(model, a), other = Runner::make(model, b);
     last = v;
-    return relative_difference(observed(*one, tokens, v), observed(*other, tokens, v));
+    return relative_difference<double>(observed(*one, tokens, v), observed(*other, tokens, v));
   });
 }
 

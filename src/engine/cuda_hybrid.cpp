@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "cpu/executor.h"
+#include "engine/trial.h"
 
 namespace plumb {
 namespace {
@@ -105,15 +106,14 @@ struct HybridSequence::State {
     CpuExecutor executor;
   };
 
-  State(const Program& program, Pool& pool_, const HybridOptions& asked,
-        const CudaSequence::Progress& progress)
+  State(const Program& program, Pool& pool_, const HybridOptions& asked, const CudaModel::Progress& progress)
       : split(split_program(program, asked.layers)),
         max_tokens(asked.cuda.max_tokens),
         carried(size_t(max_tokens) * size_t(program.shape(split.carried).size())),
         pool(pool_),
         isa(asked.isa),
         options(asked.cuda),
-        device(with_table(), pool, asked.cuda, [&](double share) { progress(share / 2); }),
+        device(split.front, on_device(progress), asked.cuda),
         weights(split.tail, pool, {}, [&](double share) { progress(0.5 + share / 2); }),
         cache(split.tail, asked.kv),
         decode(*this, plan_options()) {}
@@ -124,6 +124,14 @@ struct HybridSequence::State {
     table.rows = max_tokens;
     table.data = reinterpret_cast<const uint8_t*>(carried.data());
     return split.front;
+  }
+
+  // The first layers' weights, tested.
+  std::shared_ptr<const CudaModel> on_device(const CudaModel::Progress& progress) {
+    const auto model =
+        std::make_shared<CudaModel>(with_table(), pool, options, [&](double share) { progress(share / 2); });
+    if (options.self_test) self_test(split.front, pool, isa, model, options);
+    return model;
   }
 
   PlanOptions plan_options() const {
@@ -164,7 +172,7 @@ struct HybridSequence::State {
 };
 
 HybridSequence::HybridSequence(const Program& program, Pool& pool, const HybridOptions& options,
-                               const CudaSequence::Progress& progress)
+                               const CudaModel::Progress& progress)
     : state_(std::make_unique<State>(program, pool, options, progress)) {}
 
 HybridSequence::~HybridSequence() = default;

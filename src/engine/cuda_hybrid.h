@@ -54,7 +54,7 @@ struct HybridOptions {
 class HybridSequence {
  public:
   HybridSequence(const Program& program, Pool& pool, const HybridOptions& options,
-                 const CudaSequence::Progress& progress);
+                 const CudaModel::Progress& progress);
   ~HybridSequence();
 
   std::span<const float> decode(std::span<const int> tokens, int64_t first, bool want);

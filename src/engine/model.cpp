@@ -4,6 +4,8 @@
 
 #include <filesystem>
 
+#include "engine/cuda_hybrid.h"
+#include "engine/trial.h"
 #include "models/models.h"
 
 namespace plumb {
@@ -54,6 +56,17 @@ const CpuWeights& Model::weights() const {
     options_.progress("loading", 1);
   }
   return *weights_;
+}
+
+std::shared_ptr<const CudaModel> Model::on_device(const CudaOptions& options) const {
+  std::shared_ptr<const CudaModel> model = device_ == options.device ? on_device_.lock() : nullptr;
+  if (model) return model;
+  check_fits(program_, options, -1);
+  model = std::make_shared<CudaModel>(program_, *pool_, options,
+                                      [this](double share) { options_.progress("loading", share); });
+  if (options.self_test) self_test(program_, *pool_, options_.isa, model, options);
+  on_device_ = model, device_ = options.device;
+  return model;
 }
 
 }  // namespace plumb

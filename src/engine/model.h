@@ -8,6 +8,7 @@
 #include "base/isa.h"
 #include "base/pool.h"
 #include "cpu/weights.h"
+#include "cuda/backend.h"
 #include "gguf/gguf.h"
 #include "program/program.h"
 #include "text/tokenizer.h"
@@ -37,6 +38,9 @@ class Model {
   /// ids.
   const Tokenizer& tokenizer() const;
   const CpuWeights& weights() const;
+  /// Its weights on the device of the options, once for all who hold them at the same time, and tested
+  /// (engine/trial.h). Throws Error "memory.device" if they and one sequence do not fit, "cuda.selftest".
+  std::shared_ptr<const CudaModel> on_device(const CudaOptions& options) const;
   Pool& pool() const { return *pool_; }
   Isa isa() const { return options_.isa; }
   const Progress& progress() const { return options_.progress; }
@@ -49,6 +53,8 @@ class Model {
   std::unique_ptr<Pool> pool_;
   mutable std::unique_ptr<Tokenizer> tokenizer_;
   mutable std::unique_ptr<CpuWeights> weights_;
+  mutable std::weak_ptr<const CudaModel> on_device_;
+  mutable int device_ = 0;  // of on_device_
 };
 
 }  // namespace plumb

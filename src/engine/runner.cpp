@@ -8,9 +8,9 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "cpu/executor.h"
-#include "cuda/backend.h"
 #include "engine/cuda_hybrid.h"
 #include "engine/draft.h"
+#include "engine/on_device.h"
 #include "program/reference.h"
 
 namespace plumb {
@@ -129,38 +129,23 @@ class CpuRunner : public Runner {
   DraftCounts counts_;
 };
 
-int64_t context_of(const Model& model, const RunnerOptions& options) {
-  return options.n_ctx > 0 ? options.n_ctx : model.program().n_ctx_train;
-}
-
-CudaOptions cuda_options(const Model& model, const RunnerOptions& options) {
-  const int64_t n_ctx = context_of(model, options);
-  return {.device = options.device,
-          .n_ctx = n_ctx,
-          .max_tokens = int(std::min<int64_t>(options.n_ubatch, n_ctx)),
-          .kv_f32 = options.kv.k == KvType::f32 || options.arith == Arith::f32,
-          .f32 = options.arith == Arith::f32,
-          .f16 = options.cuda_f16,
-          .rounding = options.rounding,
-          .fuse = options.fuse};
-}
-
 // A whole model on a device, or its first layers.
 template <class Sequence>
 class CudaRunner : public Runner {
  public:
   CudaRunner(const Model& model, const RunnerOptions& options)
-      : Runner(model, options),
-        sequence_(model.program(), model.pool(), sequence_options(),
-                  [&model](double share) { model.progress()("loading", share); }) {}
+      : Runner(model, options), sequence_(sequence()) {}
 
  private:
-  auto sequence_options() const {
+  Sequence sequence() const {
     const CudaOptions cuda = cuda_options(model_, options_);
     if constexpr (std::is_same_v<Sequence, CudaSequence>) {
-      return cuda;
+      return {model_.program(), model_.on_device(cuda), cuda};
     } else {
-      return HybridOptions{options_.device_layers, cuda, options_.kv, model_.isa()};
+      return {model_.program(),
+              model_.pool(),
+              {options_.device_layers, cuda, options_.kv, model_.isa()},
+              [this](double share) { model_.progress()("loading", share); }};
     }
   }
 
@@ -187,7 +172,7 @@ std::unique_ptr<Runner> make_cuda(const Model& model, const RunnerOptions& asked
     const Fit fit = fit_layers(program, cuda_options(model, asked));
     options.device_layers = fit.layers;
     if (asked.note) asked.note(fit.text(program.n_layer));
-  } else {
+  } else if (asked.device_layers >= 0 && asked.device_layers < program.n_layer) {
     check_fits(program, cuda_options(model, asked), asked.device_layers);
   }
   if (options.device_layers == 0) return std::make_unique<CpuRunner>(model, options);
@@ -258,7 +243,14 @@ std::unique_ptr<Runner> Runner::make(const Model& model, const RunnerOptions& op
     case Arith::f32:
       break;
   }
-  if (options.backend == Backend::cuda && options.device_layers != 0) return make_cuda(model, options);
+  if (on_device(options)) {
+    try {
+      return make_cuda(model, options);
+    } catch (const Error& e) {
+      if (!may_fall_back(options, e)) throw;
+      return std::make_unique<CpuRunner>(model, on_cpu_instead(options, e));
+    }
+  }
   return std::make_unique<CpuRunner>(model, options);
 }
 

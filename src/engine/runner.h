@@ -46,12 +46,15 @@ struct RunnerOptions {
   int device = 0;                                     // of CUDA
   int device_layers = -1;                             // the first layers, the rest on the CPU; -1: all
   bool fit = false;                                   // instead as many as fit
-  std::function<void(const std::string&)> note = {};  // hears how many these are
+  bool self_test = true;                              // the device against the CPU before it is used
+  bool fallback = false;                              // to the CPU, if the device cannot be used
+  std::function<void(const std::string&)> note = {};  // hears how many fit, and of a fallback
   int n_ctx = 0;                                      // 0: what the model was trained with
   int n_ubatch = 512;                                 // tokens per call, at most; never changes a bit
   KvTypes kv = {};
   Rounding rounding = Rounding::refined;    // of activations, in the fast arithmetic
   bool cuda_f16 = false;                    // several tokens on CUDA: in f16 on tensor cores
+  const cuda::Api* cuda_api = nullptr;      // null: the library found at run time
   NodeRounding nodes = NodeRounding::none;  // of every value, in the references
   Arithmetic arithmetic = {};               // in the references: the number formats of a fault
   bool fuse = true;

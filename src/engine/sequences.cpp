@@ -4,19 +4,10 @@
 #include <utility>
 
 #include "base/error.h"
+#include "engine/on_device.h"
+#include "engine/passes.h"
 
 namespace plumb {
-namespace {
-
-// The rows of one pass over the weights.
-struct Pass {
-  std::vector<int> tokens, positions, wanted;
-  std::vector<KvCache*> caches;
-  std::vector<int> sequences;  // of the rows
-};
-
-}  // namespace
-
 struct Sequences::State {
   struct Sequence {
     KvCache cache;
@@ -26,13 +17,9 @@ struct Sequences::State {
   State(const Model& model_, const RunnerOptions& options_, int count, int max_wanted)
       : model(model_),
         options(options_),
-        n_ctx(options_.n_ctx > 0 ? options_.n_ctx : model_.program().n_ctx_train),
-        plan(make_plan(model_.program(), {.max_tokens = options_.n_ubatch,
-                                          .max_wanted = max_wanted,
-                                          .fuse = options_.fuse,
-                                          .rounding = options_.rounding})),
-        executor(plan, model_.weights(), model_.isa(), model_.pool()) {
-    for (int i = 0; i < count; ++i) sequences.push_back({KvCache(model.program(), options.kv)});
+        n_ctx(context_of(model_, options_)),
+        passes(Passes::make(model_, options_, count, max_wanted)) {
+    for (int i = 0; i < count; ++i) sequences.push_back({passes->new_cache()});
   }
 
   void run(Pass& pass, const SeePass& see) {
@@ -40,13 +27,12 @@ struct Sequences::State {
     if (options.cancel && options.cancel->load())
       throw Error({.code = "run.cancelled", .found = "an interrupt"});
     for (size_t i = 0; i < pass.tokens.size(); ++i) pass.caches[i]->reserve(pass.positions[i] + 1);
-    executor.run({pass.tokens, pass.positions, pass.caches, pass.wanted});
+    passes->run(pass);
     for (int s : pass.sequences) ++sequences[size_t(s)].length;
     std::vector<Row> rows;
     for (size_t i = 0; i < pass.wanted.size(); ++i) {
       const size_t row = size_t(pass.wanted[i]);
-      rows.push_back(
-          {pass.sequences[row], pass.positions[row], executor.row(model.program().output, int(i))});
+      rows.push_back({pass.sequences[row], pass.positions[row], passes->row(int(i))});
     }
     see(rows);
     pass = {};
@@ -55,8 +41,7 @@ struct Sequences::State {
   const Model& model;
   RunnerOptions options;
   int64_t n_ctx;
-  Plan plan;
-  CpuExecutor executor;
+  std::unique_ptr<Passes> passes;
   std::vector<Sequence> sequences;
 };
 
@@ -70,7 +55,7 @@ Sequences::~Sequences() = default;
 int Sequences::count() const { return int(state_->sequences.size()); }
 int64_t Sequences::n_ctx() const { return state_->n_ctx; }
 int64_t Sequences::length(int sequence) const { return state_->sequences[size_t(sequence)].length; }
-const Plan& Sequences::plan() const { return state_->plan; }
+const Plan& Sequences::plan() const { return state_->passes->plan(); }
 
 void Sequences::decode(std::span<const Piece> pieces, const See& see) {
   decode_passes(pieces, [&](std::span<const Row> rows) {
@@ -91,8 +76,8 @@ void Sequences::decode_passes(std::span<const Piece> pieces, const SeePass& see)
     const int64_t start = length(p.sequence);
     for (size_t i = 0; i < p.tokens.size(); ++i) {
       const bool wanted = p.want == Want::all || (p.want == Want::last && i + 1 == p.tokens.size());
-      if (int(pass.tokens.size()) == s.plan.max_tokens ||
-          (wanted && int(pass.wanted.size()) == s.plan.max_wanted))
+      if (int(pass.tokens.size()) == s.passes->plan().max_tokens ||
+          (wanted && int(pass.wanted.size()) == s.passes->plan().max_wanted))
         s.run(pass, see);
       if (wanted) pass.wanted.push_back(int(pass.tokens.size()));
       pass.tokens.push_back(p.tokens[i]), pass.positions.push_back(int(start + int64_t(i)));
@@ -112,7 +97,7 @@ void Sequences::truncate(int sequence, int64_t length) {
 KvCache Sequences::take(int sequence) {
   State::Sequence& s = state_->sequences[size_t(sequence)];
   s.length = 0;
-  return std::exchange(s.cache, KvCache(state_->model.program(), state_->options.kv));
+  return std::exchange(s.cache, state_->passes->new_cache());
 }
 
 void Sequences::start_from(int sequence, const KvCache& held, int64_t length) {
@@ -125,7 +110,7 @@ const KvCache& Sequences::cache(int sequence) const { return state_->sequences[s
 
 void Sequences::time_steps(std::vector<StepTime>* times) {
   PLUMB_CHECK(!times || times->size() == plan().steps.size());
-  state_->executor.time_steps(times);
+  state_->passes->time_steps(times);
 }
 
 }  // namespace plumb

@@ -1,7 +1,7 @@
-// Several sequences of one model, advanced together by the fast CPU plan: one call may hold the prompt of
-// one, a draft of another and the next token of ten more. What a sequence gets is, bit for bit, what it gets
-// alone (docs/numerics.md). Batched benchmarks, the server's batching and prompt-lookup speculation stand on
-// it.
+// Several sequences of one model, advanced together by a fast plan: one call may hold the prompt of one, a
+// draft of another and the next token of ten more. What a sequence gets is, bit for bit, what it gets alone
+// (docs/numerics.md, and its exception, `--act f16`). Batched benchmarks, the server's batching and
+// prompt-lookup speculation stand on it.
 #pragma once
 
 #include <functional>
@@ -37,8 +37,8 @@ class Sequences {
   };
   using SeePass = std::function<void(std::span<const Row>)>;
 
-  /// `count` empty sequences of at most n_ctx tokens each; arith and backend of the options play no part. At
-  /// most `max_wanted` rows of logits come from one pass over the weights.
+  /// `count` empty sequences of at most n_ctx tokens each, in the fast arithmetic; on a device only a whole
+  /// model. At most `max_wanted` rows of logits come from one pass over the weights.
   Sequences(const Model& model, const RunnerOptions& options, int count, int max_wanted = 32);
   ~Sequences();
 
@@ -63,7 +63,7 @@ class Sequences {
   const KvCache& cache(int sequence) const;
 
   /// Adds the time of every step of the plan to `times` from now on; null: no more. `times` has plan().steps
-  /// entries.
+  /// entries. Only on the CPU.
   void time_steps(std::vector<StepTime>* times);
   const Plan& plan() const;
 

@@ -199,6 +199,7 @@ enum cudaError_t { cudaSuccess, cudaErrorUnknown };
 enum {
   cudaMemcpyHostToDevice,
   cudaMemcpyDeviceToHost,
+  cudaMemcpyDeviceToDevice,
   cudaStreamNonBlocking,
   cudaStreamCaptureModeThreadLocal,
   cudaFuncAttributeMaxDynamicSharedMemorySize,

@@ -1,0 +1,235 @@
+// Attention of tokens that each have a sequence of their own, in halves on tensor cores with f32 sums (docs/numerics.md, `--act
+// f16`). A block takes up to eight query heads of one kv head over half a page of keys; the last block of a token and its heads
+// joins the parts. Keys and values are on their way before the kernel before this one has ended, as only the token's own are new.
+#include "cuda/half.cuh"
+#include "cuda/heads.cuh"
+
+namespace plumb::cuda {
+namespace {
+
+constexpr int kKeys = kAttentionChunk / 2, kBlock = 256, kWarps = kBlock / 32, kHeads = 8;
+constexpr int kScores = kKeys + 8;  // from one head to the next
+constexpr float kLog2e = 0x1.715476p0f;
+
+template <int D>
+constexpr int kPitch = D + 8;  // halves: rows of a tile fall into different banks
+
+// Shared memory. Between the tiles' last use and the end of the block, `weights` are those of the parts.
+template <int D>
+struct Tiles {
+  __half k[kKeys * kPitch<D>], v[kKeys * kPitch<D>], q[kHeads * kPitch<D>], e[kHeads * kScores];
+  float scores[kHeads][kScores], largest[kHeads], sum[kHeads], weights[kHeads][kKeys];
+};
+
+// What a block works at: heads `head` to `head` + `heads`, keys first <= key < last of the part; `self` is the token's own there.
+struct Work {
+  int t, pos, kv_head, head, heads, first, last, self;
+};
+
+/// Starts copies of the keys or values that are seen and not the token's own; zeros elsewhere.
+template <int D>
+__device__ void load_tile(const Work& w, const __half* from, int64_t pitch, int dim, __half* to) {
+  for (int i = int(threadIdx.x); i < kKeys * D / 8; i += kBlock) {
+    const int key = i / (D / 8), d = i % (D / 8) * 8;
+    const bool valid = key >= w.first && key < w.last && key != w.self && d < dim;
+    if (key != w.self) copy16(to + key * kPitch<D> + d, from + (valid ? key * pitch + d : 0), valid);
+  }
+  commit_copies();
+}
+
+/// Query heads, and in the block of the token's own key that key and value, each by a warp; zeros beside them.
+template <int D>
+__device__ void make_heads(const AttentionOp& op, const Work& w, uint8_t* page, Tiles<D>& tiles) {
+  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+  for (int job = warp; job < kHeads + 2; job += kWarps) {
+    if (job >= kHeads && w.self < 0) continue;
+    const bool query = job < kHeads;
+    __half* to = query ? tiles.q + job * kPitch<D> : (job == kHeads ? tiles.k : tiles.v) + w.self * kPitch<D>;
+    for (int d = lane; d < D; d += 32) {
+      if (d >= op.dim || (query && job >= w.heads)) to[d] = __float2half_rn(0);
+    }
+    if (query && job >= w.heads) continue;
+    if (!op.fused) {
+      for (int d = lane; d < op.dim; d += 32) to[d] = __float2half_rn(op.q[w.t * op.q_stride + (w.head + job) * op.dim + d]);
+      continue;
+    }
+    const HeadsOp::Part& part = op.part[query ? 0 : 1 + job - kHeads];
+    const float* x = part.x + w.t * part.x_stride + (query ? w.head + job : w.kv_head) * op.dim;
+    __half* cache = nullptr;
+    if (!query && w.head % (op.heads / op.kv_heads) == 0) {
+      cache = reinterpret_cast<__half*>(page + part.cache) + (int64_t(w.pos % kAttentionChunk) * op.kv_heads + w.kv_head) * op.dim;
+    }
+    turn_head(part, x, w.pos, [&](int i, float v) {
+      to[i] = __float2half_rn(v);
+      if (cache) cache[i] = to[i];
+    });
+  }
+}
+
+/// Scores of the warp's 16 keys.
+template <int D>
+__device__ void score(Tiles<D>& tiles, float scale) {
+  const int lane = int(threadIdx.x) % 32, key = int(threadIdx.x) / 32 * 16;
+  float c[4] = {};
+#pragma unroll
+  for (int d = 0; d < D; d += 16) {
+    uint32_t a[4];
+    load_matrices(a, tiles.k + (key + lane % 16) * kPitch<D> + d + lane / 16 * 8);
+    const uint32_t* q = reinterpret_cast<const uint32_t*>(tiles.q + lane / 4 * kPitch<D> + d) + lane % 4;
+    multiply(c, a, q[0], q[4]);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) tiles.scores[lane % 4 * 2 + i % 2][key + lane / 4 + i / 2 * 8] = c[i] * scale;
+}
+
+/// Scores, in units of ln 2, to weights, 0 where not seen; a warp takes a head.
+template <int D>
+__device__ void soften(const Work& w, Tiles<D>& tiles) {
+  const int lane = int(threadIdx.x) % 32, head = int(threadIdx.x) / 32;
+  float x[kKeys / 32], m = -INFINITY, s = 0;
+#pragma unroll
+  for (int i = 0; i < kKeys / 32; ++i) {
+    const int key = lane + 32 * i;
+    x[i] = key >= w.first && key < w.last ? tiles.scores[head][key] : -INFINITY;
+    m = fmaxf(m, x[i]);
+  }
+  m = warp_max(m);
+#pragma unroll
+  for (int i = 0; i < kKeys / 32; ++i) {
+    const float e = exp2_fast(x[i] - m);
+    tiles.e[head * kScores + lane + 32 * i] = __float2half_rn(e), s += e;
+  }
+  s = warp_sum(s);
+  if (lane == 0) tiles.largest[head] = m, tiles.sum[head] = s;
+}
+
+/// Sixteen dims of all heads: sums over the part's keys.
+template <int D>
+__device__ void weigh(const Tiles<D>& tiles, int d, float (&o)[4]) {
+  const int lane = int(threadIdx.x) % 32;
+#pragma unroll
+  for (int key = 0; key < kKeys; key += 16) {
+    uint32_t a[4];  // rows are dims: matrices of keys 0..7 and 8..15 by dims 0..7 and 8..15, each transposed
+    load_matrices_transposed(a, tiles.v + (key + lane % 8 + lane / 16 * 8) * kPitch<D> + d + lane / 8 % 2 * 8);
+    const uint32_t* e = reinterpret_cast<const uint32_t*>(tiles.e + lane / 4 * kScores + key) + lane % 4;
+    multiply(o, a, e[0], e[4]);
+  }
+}
+
+/// Whether this block is the last of its token and heads; then all others' parts can be read.
+__device__ bool arrived_last(const AttentionOp& op, int t, int others) {
+  __shared__ bool is_last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {  // counts blocks, never values; wraps to zero for the next call
+    is_last = atomicInc(op.counter + int64_t(t) * gridDim.x + blockIdx.x, unsigned(others)) == unsigned(others);
+  }
+  __syncthreads();
+  __threadfence();
+  return is_last;
+}
+
+/// Parts of all blocks to outputs, kKeys parts at a time; loads do not wait for each other.
+template <int D>
+__device__ void join(const AttentionOp& op, const Work& w, int parts, Tiles<D>& tiles) {
+  const int lane = int(threadIdx.x) % 32, head = int(threadIdx.x) / 32, pitch = op.dim + 2;
+  const auto part = [&](int h) { return op.partial + (int64_t(w.t) * op.heads + w.head + h) * 2 * op.chunks * pitch; };
+  float largest = -INFINITY, sum = 0;
+  if (head < w.heads) {
+    const float* of = part(head) + op.dim;
+    for (int c = lane; c < parts; c += 32) largest = fmaxf(largest, __ldcg(of + int64_t(c) * pitch));
+    largest = warp_max(largest);
+    for (int c = lane; c < parts; c += 32) sum += __ldcg(of + int64_t(c) * pitch + 1) * exp2_fast(__ldcg(of + int64_t(c) * pitch) - largest);
+    sum = warp_sum(sum);
+  }
+  float o[kHeads * D / kBlock] = {};
+  for (int base = 0; base < parts; base += kKeys) {
+    const int n = min(kKeys, parts - base);
+    __syncthreads();
+    for (int c = lane; c < n && head < w.heads; c += 32) {
+      tiles.weights[head][c] = exp2_fast(__ldcg(part(head) + op.dim + int64_t(base + c) * pitch) - largest) / sum;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kHeads * D / kBlock; ++i) {
+      const int h = (int(threadIdx.x) + i * kBlock) / D, d = (int(threadIdx.x) + i * kBlock) % D;
+      if (h >= w.heads || d >= op.dim) continue;
+      const float* x = part(h) + int64_t(base) * pitch + d;
+#pragma unroll 8
+      for (int c = 0; c < n; ++c) o[i] = fmaf(tiles.weights[h][c], __ldcg(x + int64_t(c) * pitch), o[i]);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kHeads * D / kBlock; ++i) {
+    const int h = (int(threadIdx.x) + i * kBlock) / D, d = (int(threadIdx.x) + i * kBlock) % D;
+    if (h < w.heads && d < op.dim) op.out[w.t * op.out_stride + (w.head + h) * op.dim + d] = o[i];
+  }
+}
+
+/// Sums to the output, if there is one part, or to that of `part`.
+template <int D>
+__device__ void write(const AttentionOp& op, const Work& w, int part, int d, const float (&o)[4], const Tiles<D>& tiles) {
+  const int lane = int(threadIdx.x) % 32;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int at = d + lane / 4 + i / 2 * 8, h = lane % 4 * 2 + i % 2;
+    if (at >= op.dim || h >= w.heads) continue;
+    if (part < 0) {
+      op.out[w.t * op.out_stride + (w.head + h) * op.dim + at] = o[i] / tiles.sum[h];
+      continue;
+    }
+    float* to = op.partial + ((int64_t(w.t) * op.heads + w.head + h) * 2 * op.chunks + part) * (op.dim + 2);
+    to[at] = o[i];
+    if (at == 0) to[op.dim] = tiles.largest[h], to[op.dim + 1] = tiles.sum[h];
+  }
+}
+
+template <int D>
+__global__ __launch_bounds__(kBlock) void half_decode_kernel(const __grid_constant__ AttentionOp op) {
+  PLUMB_SHARED(uint8_t, shared);
+  Tiles<D>& tiles = *reinterpret_cast<Tiles<D>*>(shared);
+  let_successor_start();
+  const int group = op.heads / op.kv_heads, octets = (group + kHeads - 1) / kHeads, octet = int(blockIdx.x) % octets;
+  const int t = int(blockIdx.z), half = int(blockIdx.y), start = half * kKeys, warp = int(threadIdx.x) / 32;
+  if (!op.fused) wait_for_predecessor();  // else everything up to the next wait is older than the token
+  uint8_t* page = table_of(op.pages, t)[half / 2];
+  const int pos = op.positions[t], from = op.window > 0 && pos >= op.window ? pos - op.window + 1 : 0;
+  if (half < from / kKeys || half > pos / kKeys) return;
+  const int kv_head = int(blockIdx.x) / octets;
+  const Work w{t, pos, kv_head, kv_head * group + octet * kHeads, min(kHeads, group - octet * kHeads), max(from - start, 0),
+               min(pos + 1 - start, kKeys), op.fused && half == pos / kKeys ? pos - start : -1};
+  const int64_t pitch = int64_t(op.kv_heads) * op.dim, first = half % 2 * kKeys * pitch + kv_head * op.dim;
+  load_tile<D>(w, reinterpret_cast<const __half*>(page + op.k) + first, pitch, op.dim, tiles.k);
+  load_tile<D>(w, reinterpret_cast<const __half*>(page + op.v) + first, pitch, op.dim, tiles.v);
+  wait_for_predecessor();
+  make_heads<D>(op, w, page, tiles);
+  wait_for_copies<1>();
+  __syncthreads();
+  score<D>(tiles, op.scale * kLog2e);
+  __syncthreads();
+  soften<D>(w, tiles);
+  wait_for_copies();
+  __syncthreads();
+  const int parts = pos / kKeys + 1 - from / kKeys;
+  for (int d = 16 * warp; d < D; d += 16 * kWarps) {
+    float o[4] = {};
+    weigh<D>(tiles, d, o);
+    write<D>(op, w, parts == 1 ? -1 : half - from / kKeys, d, o, tiles);
+  }
+  if (parts > 1 && arrived_last(op, t, parts - 1)) join<D>(op, w, parts, tiles);
+}
+
+template <int D>
+const char* run(Context* c, const AttentionOp& op) {
+  const int group = op.heads / op.kv_heads;
+  const dim3 grid(unsigned(op.kv_heads * ((group + kHeads - 1) / kHeads)), unsigned(2 * op.chunks), unsigned(op.n));
+  return launch(c, half_decode_kernel<D>, grid, kBlock, int(sizeof(Tiles<D>)), op);
+}
+
+}  // namespace
+
+const char* half_decode(Context* c, const AttentionOp& op) {
+  return op.dim <= 64 ? run<64>(c, op) : op.dim <= 128 ? run<128>(c, op) : run<256>(c, op);
+}
+
+}  // namespace plumb::cuda
