@@ -33,6 +33,8 @@ struct Unit {
   static constexpr bool kMin = F == kQ4_1 || F == kQ5_1 || F == kQ4_K || F == kQ5_K;
   static constexpr int kOffset = F == kQ4_0 ? 8 : F == kQ5_0 ? 16 : F == kQ6_K ? 32 : 0;
 
+  static constexpr int kStep = F == kF16 ? 4 * kTileRows * 8 : 32;  // of a float format: from a unit to the 32nd behind it
+
   uint4 q, q2;
   uint2 h;
   uint4 s;
@@ -46,6 +48,9 @@ struct Unit {
   /// Number of unit u of a row in its planes; that of unit u + 1 is kRowGroup more.
   __device__ static int64_t index(const Matrix& m, int row, int u) {
     const int units = m.columns / kWeights;
+    if constexpr (F == kF16) {  // tile_offset of tile.cuh, in units
+      return (int64_t(row / kTileRows) * ((units + 7) / 8) + u / 8) * kTileRows * 8 + row % kTileRows * 8 + ((u ^ row) & 7);
+    }
     return kWeights == 32 ? (int64_t(row / kRowGroup) * units + u) * kRowGroup + row % kRowGroup : int64_t(row) * units + u;
   }
 
