@@ -61,11 +61,17 @@ struct Sums {
   float of[R][T][4];
 };
 
-/// A segment's exact integers, as floats.
+/// What a segment adds to the chains: pairs (I, w s), of both halves of a unit in Q6_K, and (m, t).
 template <int F, int R, int T, int S>
 struct Products {
   static constexpr int kHalves = F == kQ6_K ? 2 : 1;
-  float of[R][S][T][kHalves][4];
+  float of[R][S][T][kHalves][4], by[R][S][T][kHalves][4], m[R][S][2], t[S][T][2];
+};
+
+/// The same of a window's refined columns.
+template <int R>
+struct Refinement {
+  float of[R][4], by[R][4], m[R][4], t[4];
 };
 
 // Activations as round_rows leaves them for few tokens.
@@ -85,22 +91,19 @@ struct Tokens {
   }
 };
 
+/// I of a unit.
 template <int F, int kMode>
 __device__ void multiply_unit(const uint32_t* a, const uint4& x, int (&c)[2][4]) {
+  int low[2][4] = {};
   if constexpr (F == kQ6_K) {
     multiply_codes_16(c[0], a, x.x), multiply_codes_16(c[1], a + 2, x.y);
+    if constexpr (kMode == kWide) multiply_codes_16(low[0], a, x.z), multiply_codes_16(low[1], a + 2, x.w);
   } else {
     multiply_codes(c[0], a, x.x, x.y);
+    if constexpr (kMode == kWide) multiply_codes(low[0], a, x.z, x.w);
   }
-  if constexpr (kMode == kWide) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) c[i / 4][i % 4] *= 254;
-    if constexpr (F == kQ6_K) {
-      multiply_codes_16(c[0], a, x.z), multiply_codes_16(c[1], a + 2, x.w);
-    } else {
-      multiply_codes(c[0], a, x.z, x.w);
-    }
-  }
+  for (int i = 0; i < 8 && kMode == kWide; ++i) c[i / 4][i % 4] = c[i / 4][i % 4] * 254 + low[i / 4][i % 4];
 }
 
 template <int F, int R, int T, int S, int kMode>
@@ -109,8 +112,13 @@ __device__ void multiply(const Piece<F, S>* w, const Tokens& x, int u, Products<
   for (int k = 0; k < S; ++k) {
     if (u + k >= x.units) break;
     uint32_t a[R][4];
+    float2 ws[R][2];
 #pragma unroll
-    for (int r = 0; r < R; ++r) w[r].codes(k, a[r]);
+    for (int r = 0; r < R; ++r) {
+      w[r].codes(k, a[r]);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) ws[r][i] = w[r].scales(k, i, (u + k) % 8), out.m[r][k][i] = ws[r][i].y;
+    }
 #pragma unroll
     for (int t = 0; t < T; ++t) {
       uint4 b{};
@@ -120,44 +128,43 @@ __device__ void multiply(const Piece<F, S>* w, const Tokens& x, int u, Products<
         const uint2 narrow = x.code<uint2>(t, u + k);
         b.x = narrow.x, b.y = narrow.y;
       }
+      const float4 s = x.scales(t, u + k);
+      out.t[k][t][0] = s.y, out.t[k][t][1] = s.w;
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         int c[2][4] = {};
         multiply_unit<F, kMode>(a[r], b, c);
 #pragma unroll
-        for (int i = 0; i < 4 * out.kHalves; ++i) out.of[r][k][t][i / 4][i % 4] = float(c[i / 4][i % 4]);
-      }
-    }
-  }
-}
-
-/// The segment's part of the chains.
-template <int F, int R, int T, int S>
-__device__ void add(const Piece<F, S>* w, const Tokens& x, int u, const Products<F, R, T, S>& p, Sums<R, T>& sums) {
-#pragma unroll
-  for (int k = 0; k < S; ++k) {
-    if (u + k >= x.units) break;
-#pragma unroll
-    for (int t = 0; t < T; ++t) {
-      const float4 s = x.scales(t, u + k);
-#pragma unroll
-      for (int r = 0; r < R; ++r) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float2 ws = w[r].scales(k, i / 2, (u + k) % 8);
-          float& acc = sums.of[r][t][i];
-          acc = fmaf(p.of[r][k][t][0][i], ws.x * (i % 2 ? s.z : s.x), acc);
-          if constexpr (F == kQ6_K) acc = fmaf(p.of[r][k][t][1][i], ws.y * (i % 2 ? s.z : s.x), acc);
-          if constexpr (Unit<F>::kMin) acc = fmaf(ws.y, i % 2 ? s.w : s.y, acc);
+        for (int i = 0; i < 4 * out.kHalves; ++i) {
+          const float2 of_row = ws[r][i % 4 / 2];
+          out.of[r][k][t][i / 4][i % 4] = float(c[i / 4][i % 4]);
+          out.by[r][k][t][i / 4][i % 4] = (i < 4 ? of_row.x : of_row.y) * (i % 2 ? s.z : s.x);
         }
       }
     }
   }
 }
 
+/// The segment's part of the chains: all else is done before the sums come.
+template <int F, int R, int T, int S>
+__device__ void add(const Products<F, R, T, S>& p, int left, Sums<R, T>& sums) {
+#pragma unroll
+  for (int k = 0; k < S; ++k) {
+    if (k >= left) break;
+#pragma unroll
+    for (int i = 0; i < R * T * 4; ++i) {
+      const int r = i / (4 * T), t = i / 4 % T, e = i % 4;
+      float& acc = sums.of[r][t][e];
+      acc = fmaf(p.of[r][k][t][0][e], p.by[r][k][t][0][e], acc);
+      if constexpr (F == kQ6_K) acc = fmaf(p.of[r][k][t][1][e], p.by[r][k][t][1][e], acc);
+      if constexpr (Unit<F>::kMin) acc = fmaf(p.m[r][k][e / 2], p.t[k][t][e % 2], acc);
+    }
+  }
+}
+
 /// The refined columns of the segment's window: an operand that is zero elsewhere gives their integers.
 template <int F, int R>
-__device__ void add_refined(const Piece<F, 4>* w, const Tokens& x, int u, Sums<R, 1>& sums) {
+__device__ void multiply_refined(const Piece<F, 4>* w, const Tokens& x, int u, Refinement<R>& out) {
   const int lane = int(threadIdx.x) % 32, word = lane % 4;
   const Refined mine = x.refined(u / 4, lane / 4);
 #pragma unroll
@@ -177,10 +184,19 @@ __device__ void add_refined(const Piece<F, 4>* w, const Tokens& x, int u, Sums<R
       for (int k = 0; k < 4; ++k) {
         if (of.at / 8 == k) ws = w[r].scales(k, i / 2, (u + k) % 8);
       }
-      float& acc = sums.of[r][0][i];
-      acc = fmaf(float(c[i]), (F == kQ6_K && of.at % 8 / 4 == 1 ? ws.y : ws.x) * of.s, acc);
-      if constexpr (Unit<F>::kMin) acc = fmaf(ws.y, of.t, acc);
+      out.of[r][i] = float(c[i]), out.by[r][i] = (F == kQ6_K && of.at % 8 / 4 == 1 ? ws.y : ws.x) * of.s;
+      out.m[r][i] = ws.y, out.t[i] = of.t;
     }
+  }
+}
+
+template <int F, int R>
+__device__ void add_refined(const Refinement<R>& p, Sums<R, 1>& sums) {
+#pragma unroll
+  for (int i = 0; i < 4 * R; ++i) {
+    float& acc = sums.of[i / 4][0][i % 4];
+    acc = fmaf(p.of[i / 4][i % 4], p.by[i / 4][i % 4], acc);
+    if constexpr (Unit<F>::kMin) acc = fmaf(p.m[i / 4][i % 4], p.t[i % 4], acc);
   }
 }
 
@@ -247,10 +263,12 @@ __device__ void rows(const LinearOp& op, int part, int first_row, int octet, Pas
     }
     Products<F, R, T, S> products;
     multiply<F, R, T, S, kMode>(w, x, s * S, products);
+    [[maybe_unused]] Refinement<R> refinement;
+    if constexpr (kMode == kNarrowRefined) multiply_refined<F, R>(w, x, s * S, refinement);
     Sums<R, T> sums{};
     if (s > 0) passing.take(warp, visit & 1, sums);
-    add(w, x, s * S, products, sums);
-    if constexpr (kMode == kNarrowRefined) add_refined<F, R>(w, x, s * S, sums);
+    add(products, units - s * S, sums);
+    if constexpr (kMode == kNarrowRefined) add_refined<F>(refinement, sums);
     if (s + 1 < segments) {
       passing.give((warp + 1) % kWarps<R, T>, sums);
     } else {
