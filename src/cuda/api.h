@@ -7,7 +7,7 @@
 
 namespace plumb::cuda {
 
-constexpr int kApiVersion = 6;
+constexpr int kApiVersion = 7;
 
 // Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
 // scales them. Units of kRowGroup rows lie side by side, [rows / 16][units][16], and so do superblocks'
@@ -103,7 +103,7 @@ struct LinearOp {
   const uint16_t* x16;
   const float* x16_scale;
   Codes codes;
-  int rounding;
+  int rounding, own_order;  // own_order: of a few tokens' sums
   const float* norm;
   float eps;
   int n, parts, glu;  // glu: 0 none, 1 silu, 2 gelu

@@ -84,6 +84,7 @@ const char* half_gemm(Context*, const LinearOp&);
 const char* f32_gemm(Context*, const LinearOp&);
 const char* code_gemm(Context*, const LinearOp&);
 const char* few_linear(Context*, const LinearOp&);
+const char* few_own_linear(Context*, const LinearOp&);
 const char* round_rows(Context*, const RoundOp&);
 const char* to_half(Context*, const HalfOp&);
 const char* heads(Context*, const HeadsOp&);
