@@ -7,12 +7,13 @@
 
 namespace plumb::cuda {
 
-constexpr int kApiVersion = 6;
+constexpr int kApiVersion = 7;
 
 // Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
 // scales them. Units of kRowGroup rows lie side by side, [rows / 16][units][16], and so do superblocks'
-// scales; rows of floats are whole.
-constexpr int kRowGroup = 16;
+// scales; rows of F32 and BF16 are whole; F16 lies in tiles of kTileRows rows by 64 columns as in shared
+// memory (tile.cuh).
+constexpr int kRowGroup = 16, kTileRows = 128;
 enum MatrixFormat : int {
   kF32,
   kF16,
@@ -102,7 +103,7 @@ struct LinearOp {
   const uint16_t* x16;
   const float* x16_scale;
   Codes codes;
-  int rounding;
+  int rounding, own_order;  // own_order: of a few tokens' sums
   const float* norm;
   float eps;
   int n, parts, glu;  // glu: 0 none, 1 silu, 2 gelu

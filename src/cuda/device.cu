@@ -32,7 +32,12 @@ const char* open(int device, Context** out, DeviceInfo* info) {
 }
 
 void close(Context* c) {
-  cudaStreamDestroy(c->stream);
+  cudaSetDevice(c->device);
+  if (cudaStreamSynchronize(c->stream) == cudaSuccess) {
+    cudaStreamDestroy(c->stream);
+  } else {  // after a failed kernel every call fails, until the process's part of the device is made anew
+    cudaDeviceReset();
+  }
   delete c;
 }
 

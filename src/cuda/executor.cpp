@@ -337,6 +337,7 @@ void Executor::operator()(const LinearStep& s, const Step& step, const Call& c) 
   // One token of a larger plan takes the matrix-vector kernels too: rows of the arena are the same. Several
   // sequences together are too few tokens for tiles of halves: their matrices round to 16 bits.
   if (state_.f16 && (op.n == 1 || !together_)) op.rounding = kHalves;
+  op.own_order = state_.f16;
   op.n == 1 && !state_.f32 ? one_token(s, op) : many_tokens(s, op);
 }
 

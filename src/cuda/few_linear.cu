@@ -1,165 +1,73 @@
 // A few tokens (2 to kFewTokens) times quantised matrices, in the CPU's own order of addition (docs/numerics.md), as when several
-// sequences answer together. A block takes 16 rows; its warps take segments of columns in turn. A warp computes its segment's exact
-// integers on tensor cores, octets of tokens beside each other; then the sums, which have one order, come from the warp before it,
-// go through the segment, and on to the next warp.
+// sequences answer together. A block takes 16 rows. Eight warps compute segments of columns in turn: exact integers on tensor cores,
+// octets of tokens beside each other, and with the scales the pairs (a, b) of every sum's chain, which they leave in shared memory.
+// More warps, one for each matrix and octet and at least two, go through the pairs in ascending order, sum = fma(a, b, sum), as
+// nothing else has an order.
 #include "cuda/exact.cuh"
+#include "cuda/few.cuh"
 #include "cuda/tile.cuh"
-#include "cuda/unit.cuh"
 
 namespace plumb::cuda {
 namespace {
 
-enum Mode : int { kNarrow, kNarrowRefined, kWide };  // RoundOp::rounding
+using namespace few;
 
-/// Units of a segment: what fits into registers; with refined columns a window.
+constexpr int kWarps = kFewWarps;  // that compute
+template <int R, int T>
+constexpr int kAdders = R * T == 1 ? 2 : R * T;  // warps that add; of a single octet one takes rows l / 4, the other l / 4 + 8
+
+/// Pairs of a segment's units on their way from the warps that compute to those that add; for each unit, matrix and octet vectors of
+/// 32 lanes: (a, b) of four sums in two of them, twice in Q6_K, then (m, m, t, t) where there is a minimum. The refined columns are one
+/// more unit, with an m of every sum.
 template <int F, int R, int T, int kMode>
-constexpr int kSegment = kMode == kNarrowRefined ? 4 : F == kQ6_K ? 4 / (R * T) : 4 / R;
-template <int R, int T>
-constexpr int kWarps = R * T == 4 ? 4 : 8;
-
-/// A segment of 16 rows. A lane holds word l % 4 of the units of rows l / 4 and l / 4 + 8: together a tensor core's operand.
-template <int F, int S>
-struct Piece {
-  using U = Unit<F>;
-  U unit[S][2];
-
-  __device__ void load(const Matrix& m, int row, int u, int units) {
-    const int word = int(threadIdx.x) % 4;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      if (u < units) unit[0][i].load_super(m, row + 8 * i, u);
-#pragma unroll
-      for (int k = 0; k < S; ++k) {
-        const int64_t at = U::index(m, row + 8 * i, u) + k * kRowGroup;
-        if (u + k < units) unit[k][i].load_word(m, at, word), unit[k][i].load_rest(m, at);
-      }
-    }
-  }
-  /// Codes less their offset, of unit k: columns 4 word .. 4 word + 3 of both rows, then those 16 further on.
-  __device__ void codes(int k, uint32_t* a) const {
-    constexpr uint32_t kOffsets = uint32_t(U::kOffset) * 0x01010101u;
-    const int word = int(threadIdx.x) % 4;
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const uint32_t c = unit[k][e % 2].codes_of_word(word, e / 2);
-      a[e] = kOffsets == 0 ? c : ((c | 0x80808080u) - kOffsets) ^ 0x80808080u;
-    }
-  }
-  /// Scale and minimum of unit k, which is unit `of_super` of its superblock; Q6_K: both scales.
-  __device__ float2 scales(int k, int i, int of_super) const {
-    U with = unit[k][i];
-    if (k > 0) with.take_super(unit[0][i]);
-    const float2 sm = with.scale_min(of_super);
-    if constexpr (F == kQ6_K) return {sm.x * float(with.sub_scale(0)), sm.x * float(with.sub_scale(1))};
-    return sm;
+struct Slots {
+  static constexpr int S = kSegment<R, T, kMode>, kUnits = S + (kMode == kNarrowRefined ? 1 : 0);
+  static constexpr int kPairs = F == kQ6_K ? 4 : 2;
+  static constexpr int kVectors = kPairs + (!Unit<F>::kMin ? 0 : kMode == kNarrowRefined ? 2 : 1);
+  static constexpr int kBytes = kUnits * R * T * kVectors * 32 * int(sizeof(float4));
+  float4* memory;
+  __device__ float4& at(int slot, int unit, int r, int t, int vector) const {
+    return memory[((((slot * kUnits + unit) * R + r) * T + t) * kVectors + vector) * 32 + threadIdx.x % 32];
   }
 };
-
-/// Sums of 16 rows by 8 T tokens: of an octet rows l / 4 and, two further on, l / 4 + 8 by tokens l % 4 * 2 and the next.
-template <int R, int T>
-struct Sums {
-  float of[R][T][4];
-};
-
-/// A segment's exact integers, as floats.
-template <int F, int R, int T, int S>
-struct Products {
-  static constexpr int kHalves = F == kQ6_K ? 2 : 1;
-  float of[R][S][T][kHalves][4];
-};
-
-// Activations as round_rows leaves them for few tokens.
-struct Tokens {
-  const Codes& codes;
-  int octet, units;
-  template <class V>
-  __device__ V code(int t, int u) const {
-    return reinterpret_cast<const V*>(codes.high)[(int64_t(octet + t) * units + u) * 32 + threadIdx.x % 32];
-  }
-  /// Of the lane's two tokens: scale, scale times the sum of the codes.
-  __device__ float4 scales(int t, int u) const {
-    return reinterpret_cast<const float4*>(codes.scales)[(int64_t(octet + t) * units + u) * 4 + threadIdx.x % 4];
-  }
-  __device__ const Refined& refined(int window, int token) const {
-    return static_cast<const Refined*>(codes.refined)[(int64_t(octet) * ((units + 3) / 4) + window) * 8 + token];
-  }
-};
-
-template <int F, int kMode>
-__device__ void multiply_unit(const uint32_t* a, const uint4& x, int (&c)[2][4]) {
-  if constexpr (F == kQ6_K) {
-    multiply_codes_16(c[0], a, x.x), multiply_codes_16(c[1], a + 2, x.y);
-  } else {
-    multiply_codes(c[0], a, x.x, x.y);
-  }
-  if constexpr (kMode == kWide) {
+template <int F, int R, int T, int kMode>
+__device__ void multiply(const Piece<F, kSegment<R, T, kMode>>* w, const Segment<kSegment<R, T, kMode>, T>& x, int left, int slot,
+                         const Slots<F, R, T, kMode>& out) {
+  const int of_super = slot * out.S;  // a warp's segments begin at the same unit of their superblocks
 #pragma unroll
-    for (int i = 0; i < 8; ++i) c[i / 4][i % 4] *= 254;
-    if constexpr (F == kQ6_K) {
-      multiply_codes_16(c[0], a, x.z), multiply_codes_16(c[1], a + 2, x.w);
-    } else {
-      multiply_codes(c[0], a, x.z, x.w);
-    }
-  }
-}
-
-template <int F, int R, int T, int S, int kMode>
-__device__ void multiply(const Piece<F, S>* w, const Tokens& x, int u, Products<F, R, T, S>& out) {
-#pragma unroll
-  for (int k = 0; k < S; ++k) {
-    if (u + k >= x.units) break;
+  for (int k = 0; k < out.S; ++k) {
+    if (k >= left) break;
     uint32_t a[R][4];
+    float2 ws[R][2];
 #pragma unroll
-    for (int r = 0; r < R; ++r) w[r].codes(k, a[r]);
+    for (int r = 0; r < R; ++r) {
+      w[r].codes(k, a[r]);
+      ws[r][0] = w[r].scales(k, 0, (of_super + k) % 8), ws[r][1] = w[r].scales(k, 1, (of_super + k) % 8);
+    }
 #pragma unroll
     for (int t = 0; t < T; ++t) {
-      uint4 b{};
-      if constexpr (kMode == kWide) {
-        b = x.code<uint4>(t, u + k);
-      } else {
-        const uint2 narrow = x.code<uint2>(t, u + k);
-        b.x = narrow.x, b.y = narrow.y;
-      }
+      const float4 s = x.scales[k][t];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         int c[2][4] = {};
-        multiply_unit<F, kMode>(a[r], b, c);
+        multiply_unit<F, kMode>(a[r], x.codes[k][t], c);
 #pragma unroll
-        for (int i = 0; i < 4 * out.kHalves; ++i) out.of[r][k][t][i / 4][i % 4] = float(c[i / 4][i % 4]);
-      }
-    }
-  }
-}
-
-/// The segment's part of the chains.
-template <int F, int R, int T, int S>
-__device__ void add(const Piece<F, S>* w, const Tokens& x, int u, const Products<F, R, T, S>& p, Sums<R, T>& sums) {
-#pragma unroll
-  for (int k = 0; k < S; ++k) {
-    if (u + k >= x.units) break;
-#pragma unroll
-    for (int t = 0; t < T; ++t) {
-      const float4 s = x.scales(t, u + k);
-#pragma unroll
-      for (int r = 0; r < R; ++r) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float2 ws = w[r].scales(k, i / 2, (u + k) % 8);
-          float& acc = sums.of[r][t][i];
-          acc = fmaf(p.of[r][k][t][0][i], ws.x * (i % 2 ? s.z : s.x), acc);
-          if constexpr (F == kQ6_K) acc = fmaf(p.of[r][k][t][1][i], ws.y * (i % 2 ? s.z : s.x), acc);
-          if constexpr (Unit<F>::kMin) acc = fmaf(ws.y, i % 2 ? s.w : s.y, acc);
+        for (int v = 0; v < out.kPairs; ++v) {  // of row l / 4 + 8 (v % 2)
+          const float scale = v < 2 ? ws[r][v % 2].x : ws[r][v % 2].y;
+          const int* i = &c[v / 2][v % 2 * 2];
+          out.at(slot, k, r, t, v) = {float(i[0]), scale * s.x, float(i[1]), scale * s.z};
         }
+        if constexpr (Unit<F>::kMin) out.at(slot, k, r, t, out.kPairs) = {ws[r][0].y, ws[r][1].y, s.y, s.w};
       }
     }
   }
 }
 
 /// The refined columns of the segment's window: an operand that is zero elsewhere gives their integers.
-template <int F, int R>
-__device__ void add_refined(const Piece<F, 4>* w, const Tokens& x, int u, Sums<R, 1>& sums) {
+template <int F, int R, int T, int kMode>
+__device__ void multiply_refined(const Piece<F, 4>* w, const Refined* refined, int slot, const Slots<F, R, T, kMode>& out) {
   const int lane = int(threadIdx.x) % 32, word = lane % 4;
-  const Refined mine = x.refined(u / 4, lane / 4);
+  const Refined mine = refined[lane / 4], of_token[2] = {refined[word * 2], refined[word * 2 + 1]};
 #pragma unroll
   for (int r = 0; r < R; ++r) {
     int c[4] = {};
@@ -169,125 +77,160 @@ __device__ void add_refined(const Piece<F, 4>* w, const Tokens& x, int u, Sums<R
       w[r].codes(k, a);
       multiply_codes(c, a, mine.at == 8 * k + word ? mine.codes : 0, mine.at == 8 * k + 4 + word ? mine.codes : 0);
     }
+    float by[4], m[4], t[2];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const Refined of = x.refined(u / 4, word * 2 + i % 2);
+      const Refined& of = of_token[i % 2];
       float2 ws{};
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
-        if (of.at / 8 == k) ws = w[r].scales(k, i / 2, (u + k) % 8);
+        if (of.at / 8 == k) ws = w[r].scales(k, i / 2, (slot * 4 + k) % 8);
       }
-      float& acc = sums.of[r][0][i];
-      acc = fmaf(float(c[i]), (F == kQ6_K && of.at % 8 / 4 == 1 ? ws.y : ws.x) * of.s, acc);
-      if constexpr (Unit<F>::kMin) acc = fmaf(ws.y, of.t, acc);
+      by[i] = (F == kQ6_K && of.at % 8 / 4 == 1 ? ws.y : ws.x) * of.s, m[i] = ws.y, t[i % 2] = of.t;
+    }
+    out.at(slot, 4, r, 0, 0) = {float(c[0]), by[0], float(c[1]), by[1]};
+    out.at(slot, 4, r, 0, 1) = {float(c[2]), by[2], float(c[3]), by[3]};
+    if constexpr (Unit<F>::kMin) {
+      out.at(slot, 4, r, 0, out.kPairs) = {m[0], m[1], m[2], m[3]};
+      out.at(slot, 4, r, 0, out.kPairs + 1) = {t[0], t[1], 0, 0};
     }
   }
 }
 
-/// Bias, the gated unit, residual.
-template <int R, int T>
-__device__ void finish(const LinearOp& op, int part, int first_row, int octet, const Sums<R, T>& sums) {
-  const int lane = int(threadIdx.x) % 32;
+/// A unit's pairs to the sums.
+template <int F, int R, int T, int kMode>
+__device__ void add_unit(const Slots<F, R, T, kMode>& from, int slot, int unit, const Share& mine, Sums& sums) {
+  float* acc = sums.of;
 #pragma unroll
-  for (int t = 0; t < T; ++t) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int row = first_row + lane / 4 + i / 2 * 8, token = (octet + t) * 8 + lane % 4 * 2 + i % 2;
-      if (row >= op.w[part].rows || token >= op.n) continue;
-      float y = sums.of[0][t][i];
-      if (op.bias[part]) y += op.bias[part][row];
-      if constexpr (R == 2) {
-        float up = sums.of[1][t][i];
-        if (op.bias[1]) up += op.bias[1][row];
-        y = activate(op.glu, y) * up;
-      }
-      if (op.residual) y = __ldcg(op.residual + token * op.residual_stride + row) + y;
-      op.y[part][token * op.y_stride[part] + row] = y;
-    }
+  for (int v = 0; v < from.kPairs; ++v) {
+    if (v % 2 < mine.first || v % 2 >= mine.last) continue;
+    const float4 p = from.at(slot, unit, mine.r, mine.t, v);
+    acc[v % 2 * 2] = fmaf(p.x, p.y, acc[v % 2 * 2]), acc[v % 2 * 2 + 1] = fmaf(p.z, p.w, acc[v % 2 * 2 + 1]);
+  }
+  if constexpr (Unit<F>::kMin) {
+    const float4 m = from.at(slot, unit, mine.r, mine.t, from.kPairs);
+    acc[0] = fmaf(m.x, m.z, acc[0]), acc[1] = fmaf(m.x, m.w, acc[1]);
+    acc[2] = fmaf(m.y, m.z, acc[2]), acc[3] = fmaf(m.y, m.w, acc[3]);
   }
 }
 
-// Sums on their way from warp to warp.
-template <int R, int T>
-struct Passing {
-  TileBarrier ready[kWarps<R, T>];
-  float sums[kWarps<R, T>][R * T * 4][32];
-  __device__ void give(int warp, const Sums<R, T>& from) {
-    const int lane = int(threadIdx.x) % 32;
-#pragma unroll
-    for (int i = 0; i < R * T * 4; ++i) sums[warp][i][lane] = from.of[i / (4 * T)][i / 4 % T][i % 4];
-    __syncwarp();
-    if (lane == 0) arrive(ready[warp]);
+template <int F, int R, int T, int kMode>
+__device__ void add_refined(const Slots<F, R, T, kMode>& from, int slot, const Share& mine, Sums& sums) {
+  float* acc = sums.of;
+  const float4 a = from.at(slot, 4, mine.r, mine.t, 0), b = from.at(slot, 4, mine.r, mine.t, 1);
+  acc[0] = fmaf(a.x, a.y, acc[0]), acc[1] = fmaf(a.z, a.w, acc[1]), acc[2] = fmaf(b.x, b.y, acc[2]), acc[3] = fmaf(b.z, b.w, acc[3]);
+  if constexpr (Unit<F>::kMin) {
+    const float4 m = from.at(slot, 4, mine.r, mine.t, from.kPairs), t = from.at(slot, 4, mine.r, mine.t, from.kPairs + 1);
+    acc[0] = fmaf(m.x, t.x, acc[0]), acc[1] = fmaf(m.y, t.y, acc[1]), acc[2] = fmaf(m.z, t.x, acc[2]), acc[3] = fmaf(m.w, t.y, acc[3]);
   }
-  __device__ void take(int warp, int parity, Sums<R, T>& to) {
-    wait(ready[warp], parity);
-#pragma unroll
-    for (int i = 0; i < R * T * 4; ++i) to.of[i / (4 * T)][i / 4 % T][i % 4] = sums[warp][i][threadIdx.x % 32];
-  }
+}
+
+struct Barriers {
+  TileBarrier full[kWarps], empty[kWarps], joined[2];  // joined: the octet's sums of up are in `up`
+  float4 up[2][32];
 };
 
-/// 16 rows of a part (R = 2: of gate and of up) from first_row on, by all warps.
+/// 16 rows of a part (R = 2: of gate and of up) from first_row on: a warp's segments.
 template <int F, int R, int T, int kMode>
-__device__ void rows(const LinearOp& op, int part, int first_row, int octet, Passing<R, T>& passing) {
-  constexpr int S = kSegment<F, R, T, kMode>;
-  const int warp = int(threadIdx.x) / 32, row = first_row + int(threadIdx.x) % 32 / 4;
-  const int units = op.w[0].columns / 32, segments = (units + S - 1) / S;
+__device__ void compute(const LinearOp& op, int part, int first_row, int octet, const Slots<F, R, T, kMode>& slots, Barriers& barriers) {
+  constexpr int S = Slots<F, R, T, kMode>::S;
+  const int warp = int(threadIdx.x) / 32, row = first_row + int(threadIdx.x) % 32 / 4, units = op.w[0].columns / 32;
+  Weights<F, S> from[2] = {{op.w[part], row, warp * S}, {op.w[R == 2 ? 1 : part], row, warp * S}};
   Piece<F, S> next[R];
 #pragma unroll
-  for (int r = 0; r < R; ++r) next[r].load(op.w[part + r], row, warp * S, units);
+  for (int r = 0; r < R; ++r) from[r].load(units - warp * S, next[r]);
   wait_for_predecessor();
-  const Tokens x{op.codes, octet, units};
-  int visit = warp == 0 ? -1 : 0;
-  for (int s = warp; s < segments; s += kWarps<R, T>, ++visit) {
+  Tokens<S, kMode == kWide> x(op, octet, warp * S);
+  for (int left = units - warp * S, visit = 0; left > 0; left -= kWarps * S, ++visit) {
+    Segment<S, T> segment;
+    [[maybe_unused]] const Refined* refined = x.refined;
+    segment.load(x, left);
     Piece<F, S> w[R];
 #pragma unroll
     for (int r = 0; r < R; ++r) {
       w[r] = next[r];
-      next[r].load(op.w[part + r], row, (s + kWarps<R, T>) * S, units);
+      from[r].load(left - kWarps * S, next[r]);
     }
-    Products<F, R, T, S> products;
-    multiply<F, R, T, S, kMode>(w, x, s * S, products);
-    Sums<R, T> sums{};
-    if (s > 0) passing.take(warp, visit & 1, sums);
-    add(w, x, s * S, products, sums);
-    if constexpr (kMode == kNarrowRefined) add_refined<F, R>(w, x, s * S, sums);
-    if (s + 1 < segments) {
-      passing.give((warp + 1) % kWarps<R, T>, sums);
-    } else {
-      finish<R, T>(op, part, first_row, octet, sums);
-    }
+    wait(barriers.empty[warp], visit & 1 ^ 1);
+    multiply<F, R, T, kMode>(w, segment, left, warp, slots);
+    if constexpr (kMode == kNarrowRefined) multiply_refined<F, R, T, kMode>(w, refined, warp, slots);
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) arrive(barriers.full[warp]);
   }
 }
 
-template <int R, int T, int kMode>
-__global__ __launch_bounds__(32 * kWarps<R, T>, R* T == 4 ? 3 : 2) void few_kernel(const __grid_constant__ LinearOp op) {
-  __shared__ Passing<R, T> passing;
-  let_successor_start();
-  if (threadIdx.x < kWarps<R, T>) init(passing.ready[threadIdx.x], 1);
-  __syncthreads();
-  int part = 0, group = int(blockIdx.x);
-  while (R == 1 && part + 1 < op.parts && group >= (op.w[part].rows + kRowGroup - 1) / kRowGroup) {
-    group -= (op.w[part++].rows + kRowGroup - 1) / kRowGroup;
+/// And a warp's share of the sums.
+template <int F, int R, int T, int kMode>
+__device__ void add_up(const LinearOp& op, int part, int first_row, int octet, const Share& mine, const Slots<F, R, T, kMode>& slots,
+                       Barriers& barriers) {
+  constexpr int S = Slots<F, R, T, kMode>::S;
+  const int units = op.w[0].columns / 32, lane = int(threadIdx.x) % 32;
+  Sums sums = {};
+  wait_for_predecessor();  // whose output a residual may be
+  for (int u = 0, s = 0; u < units; u += S, ++s) {
+    const int slot = s % kWarps;
+    wait(barriers.full[slot], s / kWarps & 1);
+    if (u + S <= units) {
+#pragma unroll
+      for (int k = 0; k < S; ++k) add_unit(slots, slot, k, mine, sums);
+    } else {
+      for (int k = 0; u + k < units; ++k) add_unit(slots, slot, k, mine, sums);
+    }
+    if constexpr (kMode == kNarrowRefined) add_refined(slots, slot, mine, sums);
+    __syncwarp();
+    if (lane == 0) arrive(barriers.empty[slot]);
   }
-  const int row = group * kRowGroup, octet = int(blockIdx.y) * T;
+  float4 up = {};
+  if constexpr (R == 2) {
+    if (mine.r == 1) {
+      barriers.up[mine.t][lane] = {sums.of[0], sums.of[1], sums.of[2], sums.of[3]};
+      __syncwarp();
+      if (lane == 0) arrive(barriers.joined[mine.t]);
+      return;
+    }
+    wait(barriers.joined[mine.t], 0);
+    up = barriers.up[mine.t][lane];
+  }
+  finish<R>(op, part, first_row, octet + mine.t, mine, sums, up);
+}
+
+template <int F, int R, int T, int kMode>
+__device__ void rows(const LinearOp& op, int part, int first_row, int octet, uint8_t* shared, Barriers& barriers) {
+  const Slots<F, R, T, kMode> slots{reinterpret_cast<float4*>(shared)};
+  const int warp = int(threadIdx.x) / 32, adder = warp - kWarps;
+  if (adder < 0) return compute(op, part, first_row, octet, slots, barriers);
+  const Share mine = R * T == 1 ? Share{0, 0, adder, adder + 1} : Share{adder / T, adder % T, 0, 2};
+  add_up(op, part, first_row, octet, mine, slots, barriers);
+}
+
+template <int R, int T, int kMode>
+__global__ __launch_bounds__(32 * (kWarps + kAdders<R, T>), 2) void few_kernel(const __grid_constant__ LinearOp op) {
+  PLUMB_SHARED(uint8_t, shared);
+  __shared__ Barriers barriers;
+  let_successor_start();
+  if (threadIdx.x < kWarps) init(barriers.full[threadIdx.x], 1), init(barriers.empty[threadIdx.x], kAdders<R, T>);
+  if (threadIdx.x < 2) init(barriers.joined[threadIdx.x], 1);
+  __syncthreads();
+  const auto [part, row, octet] = place_of<R, T>(op);
   switch (op.w[part].format) {
-    case kQ4_0: return rows<kQ4_0, R, T, kMode>(op, part, row, octet, passing);
-    case kQ4_1: return rows<kQ4_1, R, T, kMode>(op, part, row, octet, passing);
-    case kQ5_0: return rows<kQ5_0, R, T, kMode>(op, part, row, octet, passing);
-    case kQ5_1: return rows<kQ5_1, R, T, kMode>(op, part, row, octet, passing);
-    case kQ8_0: return rows<kQ8_0, R, T, kMode>(op, part, row, octet, passing);
-    case kQ4_K: return rows<kQ4_K, R, T, kMode>(op, part, row, octet, passing);
-    case kQ5_K: return rows<kQ5_K, R, T, kMode>(op, part, row, octet, passing);
-    default: return rows<kQ6_K, R, T, kMode>(op, part, row, octet, passing);
+    case kQ4_0: return rows<kQ4_0, R, T, kMode>(op, part, row, octet, shared, barriers);
+    case kQ4_1: return rows<kQ4_1, R, T, kMode>(op, part, row, octet, shared, barriers);
+    case kQ5_0: return rows<kQ5_0, R, T, kMode>(op, part, row, octet, shared, barriers);
+    case kQ5_1: return rows<kQ5_1, R, T, kMode>(op, part, row, octet, shared, barriers);
+    case kQ8_0: return rows<kQ8_0, R, T, kMode>(op, part, row, octet, shared, barriers);
+    case kQ4_K: return rows<kQ4_K, R, T, kMode>(op, part, row, octet, shared, barriers);
+    case kQ5_K: return rows<kQ5_K, R, T, kMode>(op, part, row, octet, shared, barriers);
+    default: return rows<kQ6_K, R, T, kMode>(op, part, row, octet, shared, barriers);
   }
 }
 
 template <int R, int T, int kMode>
 const char* run(Context* c, const LinearOp& op) {
-  int groups = 0;
-  for (int i = 0; i < (R == 1 ? op.parts : 1); ++i) groups += (op.w[i].rows + kRowGroup - 1) / kRowGroup;
-  const dim3 grid(unsigned(groups), unsigned((op.n + 8 * T - 1) / (8 * T)));
-  return launch(c, few_kernel<R, T, kMode>, grid, 32 * kWarps<R, T>, 0, op);
+  int shared = 0;
+  for (int i = 0; i < op.parts; ++i) {
+    with_code_format(op.w[i].format, [&](auto f) { shared = max(shared, kWarps * Slots<f.value, R, T, kMode>::kBytes); });
+  }
+  return launch(c, few_kernel<R, T, kMode>, grid_of<R, T>(op), 32 * (kWarps + kAdders<R, T>), shared, op);
 }
 
 template <int R>
@@ -299,6 +242,9 @@ const char* by_mode(Context* c, const LinearOp& op) {
 
 }  // namespace
 
-const char* few_linear(Context* c, const LinearOp& op) { return op.glu ? by_mode<2>(c, op) : by_mode<1>(c, op); }
+const char* few_linear(Context* c, const LinearOp& op) {
+  if (op.own_order) return few_own_linear(c, op);
+  return op.glu ? by_mode<2>(c, op) : by_mode<1>(c, op);
+}
 
 }  // namespace plumb::cuda

@@ -51,14 +51,16 @@ __global__ __launch_bounds__(kThreads, 2) void floats_kernel(const __grid_consta
   __shared__ float parts[64];
   using U = Unit<F>;
   const int lane = int(threadIdx.x) % 32, columns = op.w[0].columns, units = columns / U::kWeights;
-  const int first = int(blockIdx.x + gridDim.x * (threadIdx.x / 32)), step = int(gridDim.x) * kWarps;
+  // Rows of a block lie side by side, as those of a tile of F16 share memory's pages.
+  const int first = int(blockIdx.x * kWarps + threadIdx.x / 32), step = int(gridDim.x) * kWarps;
   U w[R][J];
   const auto load = [&](Row at, int base) {
 #pragma unroll
     for (int r = 0; r < R; ++r) {
+      const Matrix& m = op.w[R == 2 ? r : at.part];
 #pragma unroll
       for (int j = 0; j < J; ++j) {
-        if (base + 32 * j < units) w[r][j].load(op.w[R == 2 ? r : at.part], at.row, base + 32 * j);
+        if (base + 32 * j < units) w[r][j].load_codes(m, U::index(m, at.row, base) + j * U::kStep);
       }
     }
   };

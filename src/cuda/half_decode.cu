@@ -137,17 +137,22 @@ __device__ void join(const AttentionOp& op, const Work& w, int parts, Tiles<D>& 
   float largest = -INFINITY, sum = 0;
   if (head < w.heads) {
     const float* of = part(head) + op.dim;
-    for (int c = lane; c < parts; c += 32) largest = fmaxf(largest, __ldcg(of + int64_t(c) * pitch));
-    largest = warp_max(largest);
-    for (int c = lane; c < parts; c += 32) sum += __ldcg(of + int64_t(c) * pitch + 1) * exp2_fast(__ldcg(of + int64_t(c) * pitch) - largest);
-    sum = warp_sum(sum);
+#pragma unroll 4
+    for (int c = lane; c < parts; c += 32) {
+      const float m = __ldcg(of + int64_t(c) * pitch), s = __ldcg(of + int64_t(c) * pitch + 1), top = fmaxf(largest, m);
+      sum = sum * exp2_fast(largest - top) + s * exp2_fast(m - top), largest = top;
+      if (c < kKeys) tiles.weights[head][c] = m;
+    }
+    const float top = warp_max(largest);
+    sum = warp_sum(largest == -INFINITY ? 0.0f : sum * exp2_fast(largest - top)), largest = top;
   }
   float o[kHeads * D / kBlock] = {};
   for (int base = 0; base < parts; base += kKeys) {
     const int n = min(kKeys, parts - base);
     __syncthreads();
     for (int c = lane; c < n && head < w.heads; c += 32) {
-      tiles.weights[head][c] = exp2_fast(__ldcg(part(head) + op.dim + int64_t(base + c) * pitch) - largest) / sum;
+      const float m = base == 0 ? tiles.weights[head][c] : __ldcg(part(head) + op.dim + int64_t(base + c) * pitch);
+      tiles.weights[head][c] = exp2_fast(m - largest) / sum;
     }
     __syncthreads();
 #pragma unroll
@@ -155,7 +160,7 @@ __device__ void join(const AttentionOp& op, const Work& w, int parts, Tiles<D>& 
       const int h = (int(threadIdx.x) + i * kBlock) / D, d = (int(threadIdx.x) + i * kBlock) % D;
       if (h >= w.heads || d >= op.dim) continue;
       const float* x = part(h) + int64_t(base) * pitch + d;
-#pragma unroll 8
+#pragma unroll 16
       for (int c = 0; c < n; ++c) o[i] = fmaf(tiles.weights[h][c], __ldcg(x + int64_t(c) * pitch), o[i]);
     }
   }

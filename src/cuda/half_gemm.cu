@@ -148,6 +148,32 @@ __device__ void produce(const LinearOp& op, Place at, int steps, Ring<B, N>& rin
   }
 }
 
+/// The same where weights lie in memory as tiles: the copy engine brings them too.
+template <int B, int N, bool kGlu>
+__device__ void produce_tiles(const LinearOp& op, Place at, int steps, Ring<B, N>& ring, bool first) {
+  constexpr int kParts = kGlu ? 2 : 1, kPartBytes = N / kParts * kTileRowBytes;
+  if (first) wait_for_predecessor();
+  const uint8_t* x16 = reinterpret_cast<const uint8_t*>(op.x16) + int64_t(at.token / kTileTokens) * steps * kTokenBytes;
+  const int blocks = min(B, (op.n - at.token + kTileTokens - 1) / kTileTokens);
+  for (int step = int(ring.count + threadIdx.x / kGroup) % 2; step < steps; step += 2) {
+    Stage<B, N>& stage = ring.stages[ring.stage(step)];
+    TileBarrier& full = ring.full[ring.stage(step)];
+    wait(ring.empty[ring.stage(step)], ring.parity(step) ^ 1);
+    if (threadIdx.x % kGroup == 0) {
+      arrive_for(full, blocks * kTokenBytes + kParts * kPartBytes);
+      for (int b = 0; b < blocks; ++b) {
+        copy_bulk(stage.tokens + b * kTokenBytes, x16 + int64_t(b * steps + step) * kTokenBytes, kTokenBytes, full);
+      }
+      for (int p = 0; p < kParts; ++p) {
+        const uint8_t* tile = op.w[at.part + p].q + (int64_t(at.row / kTileRows) * steps + step) * kTileRows * kTileRowBytes;
+        copy_bulk(stage.weights + p * kPartBytes, tile + at.row % kTileRows * kTileRowBytes, kPartBytes, full);
+      }
+    }
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) arrive(full);
+  }
+}
+
 #ifdef PLUMB_WGMMA
 /// acc [B][64 tokens][N], of this group of warps, = the tile's sums.
 template <int B, int N>
@@ -220,7 +246,7 @@ __device__ void produce_any(const LinearOp& op, Place at, int steps, Ring<B, N>&
     case kF32:
       if constexpr (B == 1) produce<kF32, B, N, kGlu>(op, at, steps, ring, first);  // else by_size chooses another tile
       return;
-    case kF16: return produce<kF16, B, N, kGlu>(op, at, steps, ring, first);
+    case kF16: return produce_tiles<B, N, kGlu>(op, at, steps, ring, first);
     case kBF16: return produce<kBF16, B, N, kGlu>(op, at, steps, ring, first);
     case kQ4_0: return produce<kQ4_0, B, N, kGlu>(op, at, steps, ring, first);
     case kQ4_1: return produce<kQ4_1, B, N, kGlu>(op, at, steps, ring, first);

@@ -118,6 +118,19 @@ void repack_row(Format format, const uint8_t* in, int64_t columns, Out o) {
   }
 }
 
+// Zeros beside the last column, which tensor cores multiply too.
+void repack_tiles(const WeightRef& w, int64_t first, int64_t rows, uint8_t* out) {
+  const int64_t bytes = w.columns * 2, row_of_tiles = planes(kF16, w.columns).q * kTileRows;
+  std::memset(out, 0, size_t(rows_in_memory(kF16, rows) / kTileRows * row_of_tiles));
+  for (int64_t r = 0; r < rows; ++r) {
+    const uint8_t* in = w.data + (first + r) * bytes;
+    uint8_t* to = out + r / kTileRows * row_of_tiles + r % kTileRows * 128;
+    for (int64_t piece = 0; piece < bytes / 16; ++piece) {
+      std::memcpy(to + piece / 8 * kTileRows * 128 + ((piece ^ r) & 7) * 16, in + piece * 16, 16);
+    }
+  }
+}
+
 [[noreturn]] void unsupported(const std::string& expected, const std::string& found, Where where) {
   throw Error({.code = "cuda.unsupported",
                .expected = expected,
@@ -186,6 +199,7 @@ Planes planes(MatrixFormat format, int64_t columns) {
     case kF32:
       return {columns * 4};
     case kF16:
+      return {(columns + 63) / 64 * 128};
     case kBF16:
       return {columns * 2};
     case kQ4_0:
@@ -207,7 +221,13 @@ Planes planes(MatrixFormat format, int64_t columns) {
   }
 }
 
+int64_t rows_in_memory(MatrixFormat format, int64_t rows) {
+  const int64_t group = format == kF16 ? kTileRows : kRowGroup;
+  return (rows + group - 1) / group * group;
+}
+
 void repack(const WeightRef& w, int64_t first, int64_t rows, uint8_t* q, uint8_t* h, uint8_t* s, uint8_t* d) {
+  if (w.format == Format::F16) return repack_tiles(w, first, rows, q);
   const Planes p = planes(*matrix_format(w.format), w.columns);
   if (p.h > 0) std::memset(h, 0, size_t(p.h * ((rows + kG - 1) / kG * kG)));
   const bool floats = p.s == 0;

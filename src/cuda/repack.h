@@ -15,6 +15,9 @@ namespace plumb::cuda {
 /// The stored form of a file's format, or nothing where no kernel reads it.
 std::optional<MatrixFormat> matrix_format(Format format);
 
+/// Rows that a matrix takes in memory: whole groups, or tiles.
+int64_t rows_in_memory(MatrixFormat format, int64_t rows);
+
 /// Bytes per row of each plane.
 struct Planes {
   int64_t q = 0, h = 0, s = 0, d = 0;
@@ -22,8 +25,8 @@ struct Planes {
 };
 Planes planes(MatrixFormat format, int64_t columns);
 
-/// Writes rows [first, first + rows) of w, `first` a multiple of kRowGroup, into their planes, each
-/// contiguous over these rows (rounded up to whole groups).
+/// Writes rows [first, first + rows) of w, `first` a multiple of kTileRows, into their planes, each
+/// contiguous over these rows (rounded up as in memory).
 void repack(const WeightRef& w, int64_t first, int64_t rows, uint8_t* q, uint8_t* h, uint8_t* s, uint8_t* d);
 
 /// Throws Error "cuda.unsupported" naming the first weight or operation of the program that the kernels

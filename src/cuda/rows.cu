@@ -132,7 +132,8 @@ __global__ __launch_bounds__(kThreads) void round_kernel(const __grid_constant__
     factor = norm_factor(block_squares(row, op.columns, parts), op.columns, op.eps);
   }
   Out<kWide> out{op, t, 0};
-  for (int w = warp; w < (op.columns + kWindow - 1) / kWindow; w += kThreads / 32) {
+  const int all = kThreads / 32 * int(gridDim.y);
+  for (int w = int(blockIdx.y) * (kThreads / 32) + warp; w < (op.columns + kWindow - 1) / kWindow; w += all) {
     const int column = w * kWindow + lane * 4;
     float4 v = {0, 0, 0, 0};
     if (column < op.columns) v = *reinterpret_cast<const float4*>(x + column);
@@ -221,7 +222,9 @@ const char* glu(Context* c, const GluOp& op) {
 }
 
 const char* round_rows(Context* c, const RoundOp& op) {
-  const dim3 grid{unsigned(op.n)};
+  // Without a norm, which reads the whole row, a block takes a window per warp.
+  const int windows = (op.columns + kWindow - 1) / kWindow, warps = kThreads / 32;
+  const dim3 grid(unsigned(op.n), op.norm ? 1 : unsigned((windows + warps - 1) / warps));
   const int shared = op.norm ? op.columns * 4 : 0;
   if (op.n <= kFewTokens) {
     return op.rounding == 2 ? launch(c, round_kernel<true, OctetsOut>, grid, kThreads, shared, op)

@@ -33,6 +33,8 @@ struct Unit {
   static constexpr bool kMin = F == kQ4_1 || F == kQ5_1 || F == kQ4_K || F == kQ5_K;
   static constexpr int kOffset = F == kQ4_0 ? 8 : F == kQ5_0 ? 16 : F == kQ6_K ? 32 : 0;
 
+  static constexpr int kStep = F == kF16 ? 4 * kTileRows * 8 : 32;  // of a float format: from a unit to the 32nd behind it
+
   uint4 q, q2;
   uint2 h;
   uint4 s;
@@ -46,6 +48,9 @@ struct Unit {
   /// Number of unit u of a row in its planes; that of unit u + 1 is kRowGroup more.
   __device__ static int64_t index(const Matrix& m, int row, int u) {
     const int units = m.columns / kWeights;
+    if constexpr (F == kF16) {  // tile_offset of tile.cuh, in units
+      return (int64_t(row / kTileRows) * ((units + 7) / 8) + u / 8) * kTileRows * 8 + row % kTileRows * 8 + ((u ^ row) & 7);
+    }
     return kWeights == 32 ? (int64_t(row / kRowGroup) * units + u) * kRowGroup + row % kRowGroup : int64_t(row) * units + u;
   }
 
@@ -56,15 +61,6 @@ struct Unit {
     } else {
       q = stream16(m.q + i * 16);
     }
-    load_rest(m, i);
-  }
-  /// Only word `word` of each 16 bytes of codes, for codes_of_word.
-  __device__ void load_word(const Matrix& m, int64_t i, int word) {
-    const uint32_t* from = reinterpret_cast<const uint32_t*>(m.q + i * (F == kQ8_0 ? 32 : 16)) + word;
-    q.x = __ldcs(from);
-    if constexpr (F == kQ8_0) q2.x = __ldcs(from + 4);
-  }
-  __device__ void load_rest(const Matrix& m, int64_t i) {
     if constexpr (kFive) h.x = __ldcs(reinterpret_cast<const uint32_t*>(m.h) + i);
     if constexpr (F == kQ6_K) h = __ldcs(reinterpret_cast<const uint2*>(m.h) + i);
     if constexpr (F == kQ4_0 || F == kQ5_0 || F == kQ8_0 || F == kQ6_K) s.x = __ldg(reinterpret_cast<const uint16_t*>(m.s) + i);
@@ -124,7 +120,7 @@ struct Unit {
     return c;
   }
 
-  /// codes(word), or, of the second half, codes(word + 4), where load_word has loaded that word.
+  /// codes(word), or, of the second half, codes(word + 4), where q.x, and q2.x, is that word.
   __device__ uint32_t codes_of_word(int word, int half) const {
     if constexpr (F == kQ8_0) return half == 0 ? q.x : q2.x;
     uint32_t c = (half == 0 ? q.x : q.x >> 4) & 0x0f0f0f0fu;

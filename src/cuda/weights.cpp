@@ -12,7 +12,6 @@ namespace {
 
 int64_t aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 int64_t padded(int64_t columns) { return (columns + 31) / 32 * 32; }
-int64_t whole_groups(int64_t rows) { return (rows + kRowGroup - 1) / kRowGroup * kRowGroup; }
 
 // Which weights are matrices, and which are vectors.
 void classify(const Program& p, std::vector<bool>& is_matrix, std::vector<bool>& is_vector) {
@@ -76,7 +75,7 @@ Weights::Weights(const Program& program, const Api& api, Context* context)
     if (is_matrix[w]) {
       const MatrixFormat format = *matrix_format(ref.format);
       const Planes p = planes(format, ref.columns);
-      const int64_t rows = whole_groups(ref.rows);
+      const int64_t rows = rows_in_memory(format, ref.rows);
       const int64_t q = aligned(p.q * rows), h = aligned(p.h * rows), s = aligned(p.s * rows);
       const uint8_t* data = buffers_.emplace_back(api, context, q + h + s + p.d * rows, ref.name).data();
       matrices_[w] = {data,   data + q,      data + q + h,    data + q + h + s,
@@ -103,14 +102,15 @@ Weights::Weights(const Program& program, const Api& api, Context* context, Pool&
 
 // In slices of about 64 MB, each repacked by all threads.
 void Weights::upload_matrix(const WeightRef& ref, const Matrix& to, Pool& pool) {
-  constexpr int64_t kRowsPerUnit = 64;
-  const Planes p = planes(MatrixFormat(to.format), ref.columns);
+  constexpr int64_t kRowsPerUnit = kTileRows;
+  const auto format = MatrixFormat(to.format);
+  const Planes p = planes(format, ref.columns);
   const int64_t most =
       std::max<int64_t>(kRowsPerUnit, (int64_t(1) << 26) / p.sum() / kRowsPerUnit * kRowsPerUnit);
-  std::vector<uint8_t> staging(size_t(std::min(most, whole_groups(ref.rows)) * p.sum()));
+  std::vector<uint8_t> staging(size_t(std::min(most, rows_in_memory(format, ref.rows)) * p.sum()));
   for (int64_t first = 0; first < ref.rows; first += most) {
     const int64_t rows = std::min(most, ref.rows - first);
-    const int64_t room = whole_groups(rows);
+    const int64_t room = rows_in_memory(format, rows);
     uint8_t *q = staging.data(), *h = q + room * p.q, *s = h + room * p.h, *d = s + room * p.s;
     pool.run([&](int) {
       const int units = int((rows + kRowsPerUnit - 1) / kRowsPerUnit);

@@ -29,6 +29,8 @@ class PrefixCache {
   /// Keeps a text; `cache` holds its ids. Replaces those of the scope that it begins with.
   void put(int scope, std::vector<int> ids, KvCache cache);
 
+  void clear() { texts_.clear(); }
+
   int64_t bytes() const;  // a page counts once
   int64_t texts() const { return int64_t(texts_.size()); }
   int64_t evictions() const { return evictions_; }

@@ -135,6 +135,7 @@ class Scheduler {
   void finish(Slot& slot, AnswerEvent event);
   void end(Job& job, AnswerEvent event);
   void release(Slot& slot);
+  void recover();
   void publish();
 
   std::unique_ptr<State> state_;

@@ -74,6 +74,7 @@ struct Scheduler::State {
   std::vector<Slot> slots;
   std::vector<Sequences::Piece> pieces;
   SchedulerCounts counting;
+  std::exception_ptr lost = {};  // the device's failure
 
   mutable std::mutex mutex;  // what follows
   std::condition_variable wake;

@@ -63,6 +63,7 @@ void Scheduler::step() {
       s.sequences.decode_passes(std::span(&piece, 1), see_rows);
     } catch (const Error& e) {
       s.counting.nonfinite += e.code() == "numeric.nonfinite";
+      if (e.code() == "cuda.failed") s.lost = std::current_exception();
       finish(s.slots[size_t(piece.sequence)], {.error = std::current_exception()});
     }
   }
@@ -161,6 +162,20 @@ void Scheduler::finish(Slot& slot, AnswerEvent event) {
   slot.keep = !event.error && slot.job->request.cache_prompt;
   slot.job->group->read = true;  // or will not be
   end(*slot.job, std::move(event));
+}
+
+// After a kernel has failed nothing on the device can be used: all answers under way end with that failure,
+// and the model is loaded anew when the next one comes.
+void Scheduler::recover() {
+  State& s = *state_;
+  for (Slot& slot : s.slots) {
+    if (!slot.job) continue;
+    finish(slot, {.error = s.lost});
+    release(slot);
+  }
+  s.kept.clear();
+  s.sequences.close();
+  s.lost = {};
 }
 
 // Outside decode(): what an ended answer has read goes to the kept texts.

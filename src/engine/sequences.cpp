@@ -14,13 +14,19 @@ struct Sequences::State {
     int64_t length = 0;
   };
 
-  State(const Model& model_, const RunnerOptions& options_, int count, int max_wanted)
-      : model(model_),
-        options(options_),
-        n_ctx(context_of(model_, options_)),
-        passes(Passes::make(model_, options_, count, max_wanted)) {
-    for (int i = 0; i < count; ++i) sequences.push_back({passes->new_cache()});
+  State(const Model& model_, const RunnerOptions& options_, int count, int max_wanted_)
+      : model(model_), options(options_), n_ctx(context_of(model_, options_)), max_wanted(max_wanted_) {
+    for (int i = 0; i < count; ++i) sequences.push_back({KvCache(model.program(), options.kv)});
+    open();
   }
+
+  void open() {
+    if (passes) return;
+    passes = Passes::make(model, options, int(sequences.size()), max_wanted);
+    for (Sequence& s : sequences) s = {passes->new_cache()};
+  }
+
+  KvCache new_cache() const { return passes ? passes->new_cache() : KvCache(model.program(), options.kv); }
 
   void run(Pass& pass, const SeePass& see) {
     if (pass.tokens.empty()) return;
@@ -41,6 +47,7 @@ struct Sequences::State {
   const Model& model;
   RunnerOptions options;
   int64_t n_ctx;
+  int max_wanted;
   std::unique_ptr<Passes> passes;
   std::vector<Sequence> sequences;
 };
@@ -65,6 +72,7 @@ void Sequences::decode(std::span<const Piece> pieces, const See& see) {
 
 void Sequences::decode_passes(std::span<const Piece> pieces, const SeePass& see) {
   State& s = *state_;
+  s.open();
   std::vector<bool> named(s.sequences.size());
   for (const Piece& p : pieces) {
     PLUMB_CHECK(p.sequence >= 0 && p.sequence < count() && !named[size_t(p.sequence)]);
@@ -97,7 +105,7 @@ void Sequences::truncate(int sequence, int64_t length) {
 KvCache Sequences::take(int sequence) {
   State::Sequence& s = state_->sequences[size_t(sequence)];
   s.length = 0;
-  return std::exchange(s.cache, state_->passes->new_cache());
+  return std::exchange(s.cache, state_->new_cache());
 }
 
 void Sequences::start_from(int sequence, const KvCache& held, int64_t length) {
@@ -107,6 +115,13 @@ void Sequences::start_from(int sequence, const KvCache& held, int64_t length) {
 }
 
 const KvCache& Sequences::cache(int sequence) const { return state_->sequences[size_t(sequence)].cache; }
+
+void Sequences::close() {
+  State& s = *state_;
+  for (State::Sequence& sequence : s.sequences) sequence = {KvCache(s.model.program(), s.options.kv)};
+  s.passes.reset();
+  s.model.forget_device();
+}
 
 void Sequences::time_steps(std::vector<StepTime>* times) {
   PLUMB_CHECK(!times || times->size() == plan().steps.size());

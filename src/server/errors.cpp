@@ -50,7 +50,7 @@ int status_of(const std::string& code) {
   if (code == "queue.full" || code == "queue.timeout") return 429;
   if (code == "request.model" || code == "request.path") return 404;
   if (code == "server.not_supported") return 501;
-  if (code == "server.ending" || code == "memory.allocate") return 503;
+  if (code == "server.ending" || code.starts_with("memory.") || code.starts_with("cuda.")) return 503;
   for (const char* client : {"request.", "json.", "chat.", "template.", "context.", "token.", "sampler.",
                              "setting.", "tokenizer.id", "grammar.", "schema.", "tools."}) {
     if (code.starts_with(client)) return 400;

@@ -231,6 +231,7 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
   return *p = {"threads as fibers", 9, 0, 2}, cudaSuccess;
 }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaDeviceReset() { return cudaSuccess; }
 inline cudaError_t cudaMemGetInfo(size_t* a, size_t* b) { return *a = *b = size_t(1) << 34, cudaSuccess; }
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, int) { return *s = nullptr, cudaSuccess; }
 inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
