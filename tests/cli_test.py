@@ -55,6 +55,16 @@ class Output(unittest.TestCase):
         other = run("run", "-m", MODEL, "-p", "Once upon a time", "-n", "24", "-q", "-s", "8", "--temp", "1").stdout
         self.assertNotIn(other, draws)
 
+    def test_without_a_device_fallback_answers_on_the_cpu_and_says_so(self):
+        cuda = ["run", "-m", MODEL, "-p", "Hi", "-n", "4", "--temp", "0", "--backend", "cuda"]
+        refused = run(*cuda)
+        if refused.returncode == 0:
+            self.skipTest("a device is here")
+        self.assertEqual(refused.returncode, 4)
+        fallen = run(*cuda, "--fallback")
+        self.assertIn(b"on the CPU instead", fallen.stderr)
+        self.assertEqual(fallen.stdout.decode(), text("-p", "Hi", "-n", "4", "--act", "16"))
+
     def test_flags_can_come_from_the_environment(self):
         self.assertEqual(text("-p", "Hi", env={"PLUMB_ARG_PREDICT": "5"}), text("-p", "Hi", "-n", "5"))
 

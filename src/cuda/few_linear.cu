@@ -30,6 +30,8 @@ struct Slots {
     return memory[((((slot * kUnits + unit) * R + r) * T + t) * kVectors + vector) * 32 + threadIdx.x % 32];
   }
 };
+
+/// The pairs of a segment's units into a slot.
 template <int F, int R, int T, int kMode>
 __device__ void multiply(const Piece<F, kSegment<R, T, kMode>>* w, const Segment<kSegment<R, T, kMode>, T>& x, int left, int slot,
                          const Slots<F, R, T, kMode>& out) {
