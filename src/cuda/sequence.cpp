@@ -19,9 +19,8 @@ struct Held {
         tables(api, context, 1, options.n_ctx),
         state{api,         context,     weights, options.n_ctx, options.kv_f32,
               options.f32, options.f16, layout,  tables} {
-    std::vector<uint8_t*> all;
-    for (int64_t i = 0; i < cuda::pages_for(options.n_ctx); ++i)
-      all.push_back(pages.data() + i * layout.bytes);
+    std::vector<uint8_t*> all(size_t(cuda::pages_for(options.n_ctx)));
+    for (size_t i = 0; i < all.size(); ++i) all[i] = pages.data() + int64_t(i) * layout.bytes;
     tables.set(0, all);
   }
 

@@ -63,8 +63,8 @@ std::vector<int> some_tokens(const Program& p, int n) {
   for (const Node& node : p.nodes) {
     if (const auto* e = std::get_if<Embed>(&node.op)) vocabulary = p.weights[size_t(e->table)].rows;
   }
-  std::vector<int> ids;
-  for (int i = 0; i < n; ++i) ids.push_back(int((1 + 7919 * int64_t(i)) % vocabulary));
+  std::vector<int> ids(size_t(n), 0);
+  for (int i = 0; i < n; ++i) ids[size_t(i)] = int((1 + 7919 * int64_t(i)) % vocabulary);
   return ids;
 }
 
