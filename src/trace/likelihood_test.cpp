@@ -113,7 +113,7 @@ TEST_F(Likelihoods, PredictionsAreKeptAndReadAgain) {
 
 TEST_F(Likelihoods, WhatIsSelectedOfEverythingIsWhatARunForTheEvidenceAloneShows) {
   const Trace trace = Trace::parse(
-      fmt::format(R"({{"plumb_trace":1,"input":{{"tokens":[{}],"prompt":10,"calls":[10,1,1]}},"records":[
+      fmt::format(R"({{"plumb_trace":1,"input":{{"tokens":[{}],"calls":[10,1,1]}},"records":[
       {{"value":"blk.0.attn_q","tokens":[0,10],"stats":{{"rms":"1.0","max":"2.0"}}}},
       {{"value":"blk.1.ffn_out","step":2,"tokens":[11,1],"stats":{{"min":"1.0"}}}},
       {{"value":"logits","scope":"last","step":0,"samples":[[7,"3.0"],[9,"2.0"],[1,"1.0"]]}},
