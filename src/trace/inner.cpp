@@ -144,6 +144,47 @@ std::vector<double> recorded_inner(const Rows& rows, const std::string& name, In
   return out;
 }
 
+namespace {
+
+// What takes the scale out of their scores again, where their queries hold it already (Gemma in llama.cpp): 1
+// or 1 / scale, whichever brings the scores of the first few tokens nearer to ours.
+class ScoreGauge {
+ public:
+  explicit ScoreGauge(double scale) : factor_(1 / scale) {}
+
+  void see(std::span<const double> theirs, std::span<const double> ours) {
+    if (theirs.size() != ours.size()) return;
+    for (size_t i = 0; i < theirs.size(); ++i) {
+      plain_ += std::pow(theirs[i] - ours[i], 2);
+      scaled_ += std::pow(theirs[i] * factor_ - ours[i], 2);
+    }
+  }
+  bool found() const { return scaled_ < plain_; }
+  void undo(std::vector<double>& theirs) const {
+    if (!found()) return;
+    for (double& x : theirs) x *= factor_;
+  }
+
+ private:
+  double factor_, plain_ = 0, scaled_ = 0;
+};
+
+constexpr int kGaugeTokens = 8;
+
+ScoreGauge score_gauge(const AttentionRows& right, const Rows& rows, const std::string& attention,
+                       int64_t positions) {
+  ScoreGauge gauge(right.scale());
+  const std::string name = inner_name(attention, Inner::kq);
+  int seen = 0;
+  for (const auto& [position, at] : rows.full(name)) {
+    if (position >= positions || !right.has(position) || ++seen > kGaugeTokens) break;
+    gauge.see(recorded_inner(rows, name, Inner::kq, position, right.window()), right.kq(position));
+  }
+  return gauge;
+}
+
+}  // namespace
+
 std::vector<Difference> compare_inner(const Program* program, const Rows& theirs, const Rows& ours,
                                       const std::string& attention, int64_t positions) {
   std::vector<Difference> out;
@@ -159,22 +200,34 @@ std::vector<Difference> compare_inner(const Program* program, const Rows& theirs
       const int64_t most = std::min(positions, recorded.last().first + 1);
       right.emplace(*program, node, ours, most);
     }
-    const int window = node >= 0 ? std::get<Attention>(program->nodes[size_t(node)].op).window : 0;
+    const Attention op = node >= 0 ? std::get<Attention>(program->nodes[size_t(node)].op) : Attention{};
+    const auto ours_at = [&](int64_t position) {
+      if (!computed) return recorded_inner(ours, name, part, position, op.window);
+      std::vector<double> y = right->kq(position);
+      if (part != Inner::kq) y = right->probs(y, position);
+      return part == Inner::kqv ? right->kqv(y) : y;
+    };
+    ScoreGauge gauge(node >= 0 && part == Inner::kq ? op.scale : 1);
     Comparison c(name, recorded.begin()->second.record->heads);
-    for (const auto& [position, at] : recorded) {
-      if (position >= positions || (computed && !right->has(position))) continue;
-      const std::vector<double> x = recorded_inner(theirs, name, part, position, window);
-      std::vector<double> y;
-      if (!computed) {
-        y = recorded_inner(ours, name, part, position, window);
-      } else {
-        y = right->kq(position);
-        if (part != Inner::kq) y = right->probs(y, position);
-        if (part == Inner::kqv) y = right->kqv(y);
+    int seen = 0;
+    for (const bool decided : {false, true}) {
+      for (const auto& [position, at] : recorded) {
+        if (position >= positions || (computed && !right->has(position))) continue;
+        if (!decided && (part != Inner::kq || ++seen > kGaugeTokens)) break;
+        std::vector<double> x = recorded_inner(theirs, name, part, position, op.window);
+        const std::vector<double> y = ours_at(position);
+        if (x.empty() || x.size() != y.size()) continue;
+        if (!decided) {
+          gauge.see(x, y);
+          continue;
+        }
+        if (part == Inner::kq) gauge.undo(x);
+        c.add(position, x, y);
       }
-      if (!x.empty() && x.size() == y.size()) c.add(position, x, y);
     }
-    if (Difference d = c.result(); d.tokens > 0) out.push_back(std::move(d));
+    Difference d = c.result();
+    if (gauge.found()) d.gauge = "q_scaled";
+    if (d.tokens > 0) out.push_back(std::move(d));
   }
   return out;
 }
@@ -182,17 +235,18 @@ std::vector<Difference> compare_inner(const Program* program, const Rows& theirs
 namespace {
 
 // A part from the one before it, where that was recorded.
-std::vector<double> replayed(const AttentionRows& right, const Rows& rows, const std::string& attention,
-                             Inner part, int64_t position) {
+std::vector<double> replayed(const AttentionRows& right, const ScoreGauge& gauge, const Rows& rows,
+                             const std::string& attention, Inner part, int64_t position) {
   if (part == Inner::kq) return right.kq(position);
   if (part == Inner::kqv) {
     const auto& all = rows.full(inner_name(attention, Inner::probs));
     const auto at = all.find(position);  // as it is: weight of hidden keys adds their values
     return right.kqv(at != all.end() ? rows.row(at->second)
-                                     : replayed(right, rows, attention, Inner::probs, position));
+                                     : replayed(right, gauge, rows, attention, Inner::probs, position));
   }
   std::vector<double> scores =
       recorded_inner(rows, inner_name(attention, Inner::kq), Inner::kq, position, right.window());
+  gauge.undo(scores);
   if (scores.empty()) scores = right.kq(position);
   return right.probs(scores, position);
 }
@@ -211,13 +265,15 @@ void replay_inner(const Model& model, const Rows& rows, int64_t positions,
                                  [&](Inner part) { return !recorded(part).empty(); });
     if (any) {
       const AttentionRows right(p, whole.value, rows, positions);
+      const ScoreGauge gauge = score_gauge(right, rows, node.name, positions);
       for (Inner part : kParts) {
         const std::string name = inner_name(node.name, part);
         Comparison c(name, right.heads());
         for (const auto& [position, at] : recorded(part)) {
           if (position >= positions || !right.has(position)) continue;
-          const std::vector<double> theirs = recorded_inner(rows, name, part, position, right.window());
-          const std::vector<double> x = replayed(right, rows, node.name, part, position);
+          std::vector<double> theirs = recorded_inner(rows, name, part, position, right.window());
+          if (part == Inner::kq) gauge.undo(theirs);
+          const std::vector<double> x = replayed(right, gauge, rows, node.name, part, position);
           if (theirs.size() == x.size()) c.add(position, theirs, x);
         }
         Replayed r{whole.value, {whole.value}, c.result()};

@@ -1,6 +1,8 @@
 // Values inside attention: names, what of a recorded row counts, and the parts of one attention by hand.
 #include "trace/inner.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -72,6 +74,40 @@ TEST_P(InnerOf, ARunEqualsWhatItsOwnQueriesKeysAndValuesGive) {
       ASSERT_EQ(recorded.size(), probs.size());
       for (size_t i = 0; i < probs.size(); ++i) EXPECT_NEAR(recorded[i], probs[i], 1e-5);
     }
+  }
+}
+
+// The recorded scores of an attention times a factor, as a trace of their own.
+Trace scores_times(const Rows& rows, const std::string& attention, double factor) {
+  const std::string name = inner_name(attention, Inner::kq);
+  std::string records;
+  for (const auto& [position, at] : rows.full(name)) {
+    std::vector<double> row = recorded_inner(rows, name, Inner::kq, position, 0);
+    for (double& x : row) x *= factor;
+    records += fmt::format(R"({}{{"value":"{}","tokens":[{},1],"shape":[1,{},{}],"data":[{}]}})",
+                           records.empty() ? "" : ",", name, position, at.record->heads, position + 1,
+                           fmt::join(row, ","));
+  }
+  return Trace::parse(R"({"plumb_trace":1,"records":[)" + records + "]}", "theirs");
+}
+
+TEST_P(InnerOf, ScoresMayHoldTheScaleAlreadyAndNoOtherFactor) {
+  const testing::TinyFile file{{.arch = GetParam(), .format = Format::Q8_0}};
+  const Model model{file.path(), {.threads = 2}};
+  const testing::Folder folder;
+  RunRequest r{.tokens = testing::prompt(9), .only = "*,*.attn.*", .path = folder.path + "/t"};
+  r.options.arith = Arith::ref64, r.durable = false;
+  record_run(model, r);
+  const Trace ours = Trace::open(r.path);
+  const Rows rows(ours);
+  const Program& p = model.program();
+  const double scale = std::get<Attention>(p.nodes[size_t(p.find("blk.0.attn"))].op).scale;
+  for (const auto& [factor, gauge] : {std::pair{scale, "q_scaled"}, {1.0, ""}, {0.9, ""}}) {
+    const Trace theirs = scores_times(rows, "blk.0.attn", factor);
+    const std::vector<Difference> found = compare_inner(&p, Rows(theirs), rows, "blk.0.attn", 9);
+    ASSERT_EQ(found.size(), 1u);
+    EXPECT_EQ(found[0].gauge, gauge) << factor;
+    EXPECT_EQ(found[0].error < 1e-5, factor != 0.9) << found[0].error;
   }
 }
 
