@@ -146,7 +146,7 @@ class Life(unittest.TestCase):
             self.assertEqual(server.stop(), 0)
             text = log.read_text()
             lines = [json.loads(line) for line in text.splitlines()]
-            self.assertEqual([line["status"] for line in lines], [200, 400, 401, 200])
+            self.assertEqual(sorted(line["status"] for line in lines), [200, 200, 400, 401])  # threads write as they end
             self.assertTrue(text.replace("\n", "").isprintable() and text.isascii())
             self.assertNotIn("secret", text)
             self.assertNotIn("private", text)
