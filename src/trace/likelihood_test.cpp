@@ -112,14 +112,14 @@ TEST_F(Likelihoods, PredictionsAreKeptAndReadAgain) {
 }
 
 TEST_F(Likelihoods, WhatIsSelectedOfEverythingIsWhatARunForTheEvidenceAloneShows) {
-  const Trace trace = Trace::parse(
-      fmt::format(R"({{"plumb_trace":1,"input":{{"tokens":[{}],"calls":[10,1,1]}},"records":[
+  const Trace trace =
+      Trace::parse(fmt::format(R"({{"plumb_trace":1,"input":{{"tokens":[{}],"calls":[10,1,1]}},"records":[
       {{"value":"blk.0.attn_q","tokens":[0,10],"stats":{{"rms":"1.0","max":"2.0"}}}},
       {{"value":"blk.1.ffn_out","step":2,"tokens":[11,1],"stats":{{"min":"1.0"}}}},
       {{"value":"logits","scope":"last","step":0,"samples":[[7,"3.0"],[9,"2.0"],[1,"1.0"]]}},
       {{"value":"logits","step":1,"tokens":[10,1],"gauges":["logits_shift"],"samples":[[7,"-3.0"],[9,"-4.0"]]}}]}})",
-                  fmt::join(ids_, ",")),
-      "mixed");
+                               fmt::join(ids_, ",")),
+                   "mixed");
   const Evidence e = observed(trace);
   const std::optional<Everything> everything = Everything::behind(e, model_.program());
   ASSERT_TRUE(everything);
