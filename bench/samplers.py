@@ -137,7 +137,7 @@ def main():
             ids = ours.ids(r.choice(TEXTS))
             name, fields, make = filters(r)
             mine, other = ours.left(ids, name, fields), theirs(ours.logits_of(ids), ids, make, vocab)
-            same = mine.keys() == other.keys() and all(abs(mine[i] / other[i] - 1) <= CLOSE for i in mine)
+            same = mine.keys() == other.keys() and all(abs(mine[i] - other[i]) <= CLOSE * other[i] + 1e-12 for i in mine)
             counts[name][not same] += 1
             if not same:
                 print("differs:", name, fields, ids, "ours", list(mine.items())[:4], len(mine), "theirs", list(other.items())[:4],
