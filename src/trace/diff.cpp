@@ -69,7 +69,8 @@ bool readers_agree(const Program& p, const Difference& gauged, const Difference&
 
 void confirm_gauges(const Rows& theirs, const Rows& ours, const Model* model, Diff& d) {
   for (Difference& v : d.values) {
-    if (!model || (v.gauge != "norm_unweighted" && v.gauge != "q_scaled")) continue;
+    // Of scores inside attention, the softmax that reads them tells.
+    if (!model || inner_value(v.value) || (v.gauge != "norm_unweighted" && v.gauge != "q_scaled")) continue;
     const auto plain = compare_full(theirs, ours, v.value, Gauges({}), d.tokens);
     if (plain && !readers_agree(model->program(), v, *plain, d.values)) v = *plain;
   }
@@ -88,7 +89,7 @@ void compare_values(Rows& theirs, const Rows& ours, const Gauges& gauges, Diff& 
   }
   confirm_gauges(theirs, ours, gauges.model(), d);
   for (const Difference& v : d.values) {
-    if (v.gauge.empty()) continue;
+    if (v.gauge.empty() || inner_value(v.value)) continue;
     const Record& shape = *ours.full(v.value).begin()->second.record;
     gauges.remember(v, shape.heads, shape.dim, theirs);
   }

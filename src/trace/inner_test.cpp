@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "trace/diff.h"
 #include "trace/recorder.h"
 #include "trace/test_support.h"
 
@@ -78,7 +79,8 @@ TEST_P(InnerOf, ARunEqualsWhatItsOwnQueriesKeysAndValuesGive) {
 }
 
 // The recorded scores of an attention times a factor, as a trace of their own.
-Trace scores_times(const Rows& rows, const std::string& attention, double factor) {
+Trace scores_times(const Rows& rows, const std::string& attention, double factor,
+                   const std::vector<int>& tokens) {
   const std::string name = inner_name(attention, Inner::kq);
   std::string records;
   for (const auto& [position, at] : rows.full(name)) {
@@ -88,7 +90,9 @@ Trace scores_times(const Rows& rows, const std::string& attention, double factor
                            records.empty() ? "" : ",", name, position, at.record->heads, position + 1,
                            fmt::join(row, ","));
   }
-  return Trace::parse(R"({"plumb_trace":1,"records":[)" + records + "]}", "theirs");
+  return Trace::parse(fmt::format(R"({{"plumb_trace":1,"input":{{"tokens":[{}]}},"records":[{}]}})",
+                                  fmt::join(tokens, ","), records),
+                      "theirs");
 }
 
 TEST_P(InnerOf, ScoresMayHoldTheScaleAlreadyAndNoOtherFactor) {
@@ -103,11 +107,14 @@ TEST_P(InnerOf, ScoresMayHoldTheScaleAlreadyAndNoOtherFactor) {
   const Program& p = model.program();
   const double scale = std::get<Attention>(p.nodes[size_t(p.find("blk.0.attn"))].op).scale;
   for (const auto& [factor, gauge] : {std::pair{scale, "q_scaled"}, {1.0, ""}, {0.9, ""}}) {
-    const Trace theirs = scores_times(rows, "blk.0.attn", factor);
+    const Trace theirs = scores_times(rows, "blk.0.attn", factor, r.tokens);
     const std::vector<Difference> found = compare_inner(&p, Rows(theirs), rows, "blk.0.attn", 9);
     ASSERT_EQ(found.size(), 1u);
     EXPECT_EQ(found[0].gauge, gauge) << factor;
     EXPECT_EQ(found[0].error < 1e-5, factor != 0.9) << found[0].error;
+    const Diff whole = diff({.theirs = theirs, .model = &model});
+    ASSERT_EQ(whole.values.size(), 1u);
+    EXPECT_EQ(whole.values[0].gauge, gauge) << factor;
   }
 }
 
