@@ -171,14 +171,19 @@ class ScoreGauge {
 
 constexpr int kGaugeTokens = 8;
 
-ScoreGauge score_gauge(const AttentionRows& right, const Rows& rows, const std::string& attention,
-                       int64_t positions) {
-  ScoreGauge gauge(right.scale());
+// `ours_at(position)`: our scores for a token; empty: none.
+template <class OursAt>
+ScoreGauge score_gauge(const Attention& op, const Rows& theirs, const std::string& attention,
+                       int64_t positions, const OursAt& ours_at) {
+  ScoreGauge gauge(op.scale);
   const std::string name = inner_name(attention, Inner::kq);
   int seen = 0;
-  for (const auto& [position, at] : rows.full(name)) {
-    if (position >= positions || !right.has(position) || ++seen > kGaugeTokens) break;
-    gauge.see(recorded_inner(rows, name, Inner::kq, position, right.window()), right.kq(position));
+  for (const auto& [position, at] : theirs.full(name)) {
+    if (position >= positions || seen == kGaugeTokens) break;
+    const std::vector<double> y = ours_at(position);
+    if (y.empty()) continue;
+    gauge.see(recorded_inner(theirs, name, Inner::kq, position, op.window), y);
+    ++seen;
   }
   return gauge;
 }
@@ -203,27 +208,21 @@ std::vector<Difference> compare_inner(const Program* program, const Rows& theirs
     const Attention op = node >= 0 ? std::get<Attention>(program->nodes[size_t(node)].op) : Attention{};
     const auto ours_at = [&](int64_t position) {
       if (!computed) return recorded_inner(ours, name, part, position, op.window);
+      if (!right->has(position)) return std::vector<double>();
       std::vector<double> y = right->kq(position);
       if (part != Inner::kq) y = right->probs(y, position);
       return part == Inner::kqv ? right->kqv(y) : y;
     };
-    ScoreGauge gauge(node >= 0 && part == Inner::kq ? op.scale : 1);
+    ScoreGauge gauge(1);
+    if (node >= 0 && part == Inner::kq) gauge = score_gauge(op, theirs, attention, positions, ours_at);
     Comparison c(name, recorded.begin()->second.record->heads);
-    int seen = 0;
-    for (const bool decided : {false, true}) {
-      for (const auto& [position, at] : recorded) {
-        if (position >= positions || (computed && !right->has(position))) continue;
-        if (!decided && (part != Inner::kq || ++seen > kGaugeTokens)) break;
-        std::vector<double> x = recorded_inner(theirs, name, part, position, op.window);
-        const std::vector<double> y = ours_at(position);
-        if (x.empty() || x.size() != y.size()) continue;
-        if (!decided) {
-          gauge.see(x, y);
-          continue;
-        }
-        if (part == Inner::kq) gauge.undo(x);
-        c.add(position, x, y);
-      }
+    for (const auto& [position, at] : recorded) {
+      if (position >= positions) continue;
+      std::vector<double> x = recorded_inner(theirs, name, part, position, op.window);
+      const std::vector<double> y = ours_at(position);
+      if (x.empty() || x.size() != y.size()) continue;
+      gauge.undo(x);
+      c.add(position, x, y);
     }
     Difference d = c.result();
     if (gauge.found()) d.gauge = "q_scaled";
@@ -265,7 +264,9 @@ void replay_inner(const Model& model, const Rows& rows, int64_t positions,
                                  [&](Inner part) { return !recorded(part).empty(); });
     if (any) {
       const AttentionRows right(p, whole.value, rows, positions);
-      const ScoreGauge gauge = score_gauge(right, rows, node.name, positions);
+      const ScoreGauge gauge = score_gauge(
+          std::get<Attention>(node.op), rows, node.name, positions,
+          [&](int64_t position) { return right.has(position) ? right.kq(position) : std::vector<double>(); });
       for (Inner part : kParts) {
         const std::string name = inner_name(node.name, part);
         Comparison c(name, right.heads());

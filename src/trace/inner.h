@@ -43,7 +43,6 @@ class AttentionRows {
 
   int heads() const { return q_shape_.heads; }
   int window() const { return op_.window; }
-  double scale() const { return op_.scale; }
 
  private:
   int kv_head(int h) const;
