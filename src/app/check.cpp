@@ -10,7 +10,6 @@
 #include "app/exit_codes.h"
 #include "app/flags.h"
 #include "app/progress.h"
-#include "app/terminal_report.h"
 #include "base/error.h"
 #include "engine/backend_check.h"
 
@@ -22,15 +21,6 @@ struct CheckOptions {
   std::string theirs, again, rules;
   bool json = false;
 };
-
-void print(const CheckOptions& o, const std::vector<trace::Finding>& findings) {
-  if (o.json) {
-    print_out(dump(findings_json(findings), {.indent = 1, .ascii = true}) + "\n");
-  } else {
-    print_report(findings_text(findings), 24);
-  }
-  flush_out();
-}
 
 void examine_backend(const CheckOptions& o) {
   ProgressBar bar;
@@ -52,7 +42,7 @@ void examine_backend(const CheckOptions& o) {
          fmt::format("the first that differs from the CPU's, by {:.2g} of its norm", found->difference),
          true};
   }
-  print(o, {f});
+  print_findings({f}, o.json);
   if (found) throw ExitStatus{1};
 }
 
@@ -70,7 +60,7 @@ void examine(const CheckOptions& o) {
   const std::vector<trace::Finding> findings = trace::check(
       {.theirs = theirs, .model = model ? &*model : nullptr, .again = again ? &*again : nullptr});
   bar.erase();
-  print(o, findings);
+  print_findings(findings, o.json);
   if (const int status = findings_status(findings); status != 0) throw ExitStatus{status};
 }
 

@@ -5,7 +5,10 @@
 #include <algorithm>
 
 #include "app/exit_codes.h"
+#include "app/flags.h"
+#include "app/terminal_report.h"
 #include "base/error.h"
+#include "base/json.h"
 
 namespace plumb {
 namespace {
@@ -14,9 +17,7 @@ using trace::Finding;
 
 constexpr const char* kOutcomes[] = {"holds", "violated", "note"};
 
-}  // namespace
-
-std::string findings_text(const std::vector<Finding>& findings) {
+std::string text_of(const std::vector<Finding>& findings) {
   std::string text;
   for (const Finding& f : findings) {
     const char* mark = f.outcome == Finding::Outcome::violated ? "VIOLATED" : kOutcomes[int(f.outcome)];
@@ -31,7 +32,7 @@ std::string findings_text(const std::vector<Finding>& findings) {
   return text;
 }
 
-Json findings_json(const std::vector<Finding>& findings) {
+Json json_of(const std::vector<Finding>& findings) {
   Json::Array list;
   for (const Finding& f : findings) {
     Json j;
@@ -43,6 +44,17 @@ Json findings_json(const std::vector<Finding>& findings) {
   Json j;
   j.set("findings", std::move(list));
   return j;
+}
+
+}  // namespace
+
+void print_findings(const std::vector<Finding>& findings, bool json, const std::string& after) {
+  if (json) {
+    print_out(dump(json_of(findings), {.indent = 1, .ascii = true}) + "\n");
+  } else {
+    print_report(text_of(findings) + after, 24);
+  }
+  flush_out();
 }
 
 int findings_status(const std::vector<Finding>& findings) {

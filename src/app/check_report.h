@@ -4,13 +4,12 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
 #include "trace/check.h"
 
 namespace plumb {
 
-std::string findings_text(const std::vector<trace::Finding>& findings);
-Json findings_json(const std::vector<trace::Finding>& findings);
+/// Prints them, as JSON or as a report that ends with `after`.
+void print_findings(const std::vector<trace::Finding>& findings, bool json, const std::string& after = "");
 int findings_status(const std::vector<trace::Finding>& findings);
 
 }  // namespace plumb

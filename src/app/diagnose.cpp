@@ -31,14 +31,7 @@ void examine_alone(const DiagnoseOptions& o) {
     trace::Trace theirs = open_evidence(given, o.rules);
     for (trace::Finding& f : trace::check({.theirs = theirs})) findings.push_back(std::move(f));
   }
-  if (o.json) {
-    print_out(dump(findings_json(findings), {.indent = 1, .ascii = true}) + "\n");
-  } else {
-    print_report(
-        findings_text(findings) + "next      -m FILE  the weights that it ran: then faults can be tried\n",
-        24);
-  }
-  flush_out();
+  print_findings(findings, o.json, "next      -m FILE  the weights that it ran: then faults can be tried\n");
   if (const int status = findings_status(findings); status != 0) throw ExitStatus{status};
 }
 
