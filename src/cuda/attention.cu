@@ -198,19 +198,6 @@ __device__ void merge(const AttentionOp& op, int t, int head, int group, int fir
   }
 }
 
-/// Whether this block is the last of its token and heads; then all others' chunks can be read.
-__device__ bool arrived_last(const AttentionOp& op, int t, int others) {
-  __shared__ bool is_last;
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {  // counts blocks, never values; wraps to zero for the next call
-    is_last = atomicInc(op.counter + int64_t(t) * gridDim.x + blockIdx.x, unsigned(others)) == unsigned(others);
-  }
-  __syncthreads();
-  __threadfence();
-  return is_last;
-}
-
 /// Keys of a tile of values: a multiple of four.
 template <class T>
 __host__ __device__ int tile_keys(int dim) {

@@ -116,19 +116,6 @@ __device__ void weigh(const Tiles<D>& tiles, int d, float (&o)[4]) {
   }
 }
 
-/// Whether this block is the last of its token and heads; then all others' parts can be read.
-__device__ bool arrived_last(const AttentionOp& op, int t, int others) {
-  __shared__ bool is_last;
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {  // counts blocks, never values; wraps to zero for the next call
-    is_last = atomicInc(op.counter + int64_t(t) * gridDim.x + blockIdx.x, unsigned(others)) == unsigned(others);
-  }
-  __syncthreads();
-  __threadfence();
-  return is_last;
-}
-
 /// Parts of all blocks to outputs, kKeys parts at a time; loads do not wait for each other.
 template <int D>
 __device__ void join(const AttentionOp& op, const Work& w, int parts, Tiles<D>& tiles) {

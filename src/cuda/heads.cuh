@@ -1,5 +1,5 @@
 // One head of a token by one warp: optional norm, optional rotation. Shared by the kernel for heads and by attention. And the run
-// of tokens that a block of attention works at.
+// of tokens that a block of attention works at, and whether it ends last.
 #pragma once
 
 #include "cuda/exact.cuh"
@@ -31,6 +31,19 @@ __device__ inline AttentionOp run_of(const AttentionOp& all, int i) {
   op.n = all.runs[all.runs_apart + i];
   op.pages.tables = table_of(all.pages, first);
   return op;
+}
+
+/// Whether this block is the last of its token and heads; then all others' chunks can be read.
+__device__ inline bool arrived_last(const AttentionOp& op, int t, int others) {
+  __shared__ bool is_last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {  // counts blocks, never values; wraps to zero for the next call
+    is_last = atomicInc(op.counter + int64_t(t) * gridDim.x + blockIdx.x, unsigned(others)) == unsigned(others);
+  }
+  __syncthreads();
+  __threadfence();
+  return is_last;
 }
 
 }  // namespace plumb::cuda
