@@ -176,17 +176,17 @@ void Sampler::apply(std::string_view filter, std::span<const int> history, uint6
     dynamic_temperature(c, o.temperature, o.dynatemp_range, o.dynatemp_exponent);
 }
 
-// The number of the candidate that is drawn out of the sorted ones.
-int Sampler::draw(uint64_t position) const {
+// The number of the candidate that is drawn out of the sorted ones, and its probability.
+std::pair<size_t, double> Sampler::draw(uint64_t position) const {
   const std::vector<double> w = weights(left_);
   double total = 0;
   for (double x : w) total += x;
   double left = counter_uniform(options_.seed, sequence_, position) * total;
   for (size_t i = 0; i < w.size(); ++i) {
     left -= w[i];
-    if (left < 0) return int(i);
+    if (left < 0) return {i, w[i] / total};
   }
-  return int(w.size()) - 1;
+  return {w.size() - 1, w.back() / total};
 }
 
 int Sampler::choose(std::span<const float> logits, std::span<const int> history, uint64_t position,
@@ -202,9 +202,9 @@ int Sampler::choose(std::span<const float> logits, std::span<const int> history,
     for (const std::string& filter : o.chain) apply(filter, history, position);
   }
   keep_best(left_, o.temperature <= 0 ? 1 : left_.size());
-  const int drawn = draw(position);
-  if (mirostat) surprise_ -= o.mirostat_eta * (bits(drawn_from()[size_t(drawn)].second) - o.mirostat_tau);
-  return left_[size_t(drawn)].id;
+  const auto [drawn, p] = draw(position);
+  if (mirostat) surprise_ -= o.mirostat_eta * (bits(p) - o.mirostat_tau);
+  return left_[drawn].id;
 }
 
 std::vector<std::pair<int, double>> Sampler::drawn_from() const {

@@ -61,7 +61,7 @@ class Sampler {
   size_t first_cut() const;
   Candidates gather(std::span<const float> logits, std::span<const uint64_t> allowed) const;
   void apply(std::string_view filter, std::span<const int> history, uint64_t position);
-  int draw(uint64_t position) const;
+  std::pair<size_t, double> draw(uint64_t position) const;
 
   SamplerOptions options_;
   uint64_t sequence_;

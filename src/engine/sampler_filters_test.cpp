@@ -140,7 +140,6 @@ TEST(SamplerFilters, NoRepeatGoesBeyondABreaker) {
 }
 
 TEST(SamplerFilters, MirostatSteersToItsTarget) {
-  std::mt19937_64 r(3);
   std::vector<float> logits(2000);
   for (size_t i = 0; i < logits.size(); ++i) logits[i] = float(-1.1 * std::log(double(i + 1)));  // Zipf
   const auto p = [&] {
