@@ -108,11 +108,11 @@ void run_prompt(const Api& api, const Case& c, int n, bool halves = false) {
   DeviceInfo device{};
   check(api.open(0, &context, &device), "open");
   std::mt19937 random(6);
-  const auto fill = [&](int count, std::vector<uint16_t>* halves) {
+  const auto fill = [&](int count, std::vector<uint16_t>* rounded) {
     std::vector<float> x(size_t(count), 0.0f);
     for (float& f : x) {
       f = std::uniform_real_distribution<float>(-1, 1)(random);
-      if (halves) f = half_to_float(halves->emplace_back(float_to_half(f)));
+      if (rounded) f = half_to_float(rounded->emplace_back(float_to_half(f)));
     }
     return x;
   };
