@@ -173,9 +173,7 @@ void excuse_habits(const DiffRequest& request, const Rows& theirs, Diff& d) {
     Replayed& r = d.operations[size_t(i)];
     std::optional<Habit> habit = habit_of(request.model->program(), theirs, r, d.tokens);
     if (habit) habit->difference.floor = r.difference.floor;
-    // A hundredth of the error may remain: here and there an entry rounds to its neighbour.
-    if (habit && habit->difference.tokens > 0 &&
-        (score_of(habit->difference) <= 1 || habit->difference.error < r.difference.error / 100)) {
+    if (habit && habit->difference.tokens > 0 && score_of(habit->difference) <= 1) {
       r.habit = habit->what;
     } else {
       rest.push_back(i);

@@ -31,9 +31,9 @@ class DiffOf : public ::testing::TestWithParam<const char*> {
 
   // A full trace in which the rows of `value` are other numbers, and nothing downstream is.
   std::string changed(const std::string& from, const std::string& value,
-                      const std::function<double(size_t i, double x)>& other) {
+                      const std::function<double(size_t i, double x)>& other, const char* name = "changed") {
     const Trace t = Trace::open(from);
-    Writer w(folder.path + "/changed");
+    Writer w(folder.path + "/" + name);
     for (const Record& r : t.records()) {
       std::vector<float> x;
       for (double v : t.rows(r, 0, r.tokens)) x.push_back(float(r.value == value ? other(x.size(), v) : v));
@@ -44,7 +44,7 @@ class DiffOf : public ::testing::TestWithParam<const char*> {
     Json header;
     for (const char* part : {"plumb_trace", "model", "input"}) header.set(part, *t.header().json.find(part));
     w.finish(header);
-    return folder.path + "/changed";
+    return folder.path + "/" + name;
   }
 
   const TinyFile file{{.arch = GetParam(), .format = Format::Q8_0}};
@@ -92,19 +92,37 @@ TEST_P(DiffOf, AChangedValueIsNamedWithItsFactorAndReplayMarksItAndItsReaders) {
   EXPECT_FALSE(without.replayed);
 }
 
+// An entry of ggml's table of GELU, made by a tanhf whose last bit is off by `ulps`.
+double table_entry(float x, int ulps) {
+  const float g = half_to_float(float_to_half(x));
+  float t = std::tanh(0.79788456f * g * (1 + 0.044715f * g * g));
+  for (; ulps > 0; --ulps) t = std::nextafter(t, 2.0f);
+  return double(half_to_float(float_to_half(0.5f * g * (1 + t))));
+}
+
+// A value whose entry that bit rounds to the next f16.
+float on_the_edge() {
+  for (uint16_t bits = 0xc800; bits > 0x8000; --bits) {  // -8 and up
+    const float x = half_to_float(bits);
+    if (std::abs(table_entry(x, 0)) > 1e-3 && table_entry(x, 0) != table_entry(x, 1)) return x;
+  }
+  return 0;
+}
+
 TEST_P(DiffOf, WhatAnotherEngineDoesByDesignIsNamedAndNoFault) {
   const std::string right = record("right", {.arith = Arith::ref64}, Level::full), name = "blk.1.ffn_act";
+  const float edge = on_the_edge();
+  ASSERT_NE(edge, 0);
+  const std::string edged =
+      changed(right, "blk.1.ffn_gate", [&](size_t i, double x) { return i == 5 ? edge : x; }, "edged");
   std::vector<double> gate, up;
-  const Trace t = Trace::open(right);
+  const Trace t = Trace::open(edged);
   for (const Record& r : t.records()) {
     if (r.value == "blk.1.ffn_gate") gate = t.rows(r, 0, r.tokens);
     if (r.value == "blk.1.ffn_up") up = t.rows(r, 0, r.tokens);
   }
-  const auto half = [](float x) { return half_to_float(float_to_half(x)); };
-  const Trace theirs = Trace::open(changed(right, name, [&](size_t i, double) {
-    const float g = half(float(gate[i]));
-    return double(half(0.5f * g * (1 + std::tanh(0.79788456f * g * (1 + 0.044715f * g * g))))) * up[i];
-  }));
+  const Trace theirs = Trace::open(
+      changed(edged, name, [&](size_t i, double) { return table_entry(float(gate[i]), 1) * up[i]; }));
   const Diff d = diff({.theirs = theirs, .model = &model, .cache = folder.path + "/cache"});
   const bool gelu = std::string(GetParam()) == "gemma3";  // the other has SiLU: there this is a fault
   for (size_t i = 0; i < d.operations.size(); ++i) {

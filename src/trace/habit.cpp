@@ -8,13 +8,18 @@ namespace plumb::trace {
 namespace {
 
 // ggml (ggml_vec_geglu_f32): between -10 and 10 GELU is looked up by the f16 nearest to x in a table of f16,
-// which was made in f32; in f64 one entry of a thousand would round to its neighbour.
-double gelu_from_table(double x) {
+// which was made in f32. Where tanhf, good to 2^-23, leaves open to which of two f16 an entry was rounded:
+// the one closer to `theirs`.
+double gelu_from_table(double x, double theirs) {
   if (x <= -10) return 0;
   if (x >= 10) return x;
   const float n = half_to_float(float_to_half(float(x)));
   const float inner = 0.79788456080286536f * n * (1 + 0.044715f * n * n);  // sqrt(2 / pi) (n + 0.044715 n^3)
-  return half_to_float(float_to_half(0.5f * n * (1 + std::tanh(inner))));
+  const float entry = 0.5f * n * (1 + std::tanh(inner));
+  const float unsure = 0x1p-23f * (std::abs(n) + std::abs(entry));
+  const double low = half_to_float(float_to_half(entry - unsure)),
+               high = half_to_float(float_to_half(entry + unsure));
+  return std::abs(theirs - low) < std::abs(theirs - high) ? low : high;
 }
 
 double to_bf16(double x) { return double(bfloat16_to_float(float_to_bfloat16(float(x)))); }
@@ -55,7 +60,7 @@ std::optional<Habit> habit_of(const Program& program, const Rows& rows, const Re
     const std::vector<double> theirs = rows.row(at), u = rows.row(up->second);
     std::vector<double> y = rows.row(gate->second);
     if (theirs.size() != y.size() || u.size() != y.size()) return std::nullopt;
-    for (size_t i = 0; i < y.size(); ++i) y[i] = gelu_from_table(y[i]) * u[i];
+    for (size_t i = 0; i < y.size(); ++i) y[i] = gelu_from_table(y[i], theirs[i] / u[i]) * u[i];
     c.add(position, theirs, y);
   }
   return Habit{"GELU from a table of f16, as ggml does", c.result()};
