@@ -7,6 +7,7 @@
 
 #include "base/half.h"
 #include "trace/recorder.h"
+#include "trace/replay.h"
 #include "trace/test_support.h"
 #include "trace/writer.h"
 
@@ -131,6 +132,23 @@ TEST_P(DiffOf, WhatAnotherEngineDoesByDesignIsNamedAndNoFault) {
     const bool lit = std::count(d.lit.begin(), d.lit.end(), int(i)) > 0;
     EXPECT_TRUE(!at || lit != gelu);
   }
+}
+
+TEST_P(DiffOf, LargeScoresMakeRoundingToHalfCount) {
+  const std::string right = record("right", {.arith = Arith::ref64}, Level::full);
+  const auto error = [&](const std::string& path) {
+    const Trace t = Trace::open(path);
+    const Rows rows(t);
+    const std::vector<int> tokens = prompt(9);
+    for (const Replayed& r : replay(model, rows, tokens, 9)) {
+      if (r.difference.value == "blk.1.attn") return rounding_error(model, rows, tokens, 9, r);
+    }
+    return -1.0;
+  };
+  const double usual = error(right);
+  EXPECT_GT(usual, 0);
+  EXPECT_LT(usual, 1e-2);
+  EXPECT_GT(error(changed(right, "blk.1.q_rope", [](size_t, double x) { return 8 * x; })), 1.5 * usual);
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, DiffOf, ::testing::Values("llama", "gemma3"),

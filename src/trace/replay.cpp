@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <set>
 
+#include "base/half.h"
 #include "program/reference.h"
 
 namespace plumb::trace {
@@ -16,14 +18,21 @@ class Replay {
   Replay(const Model& model, const Rows& rows, std::span<const int> tokens, int64_t positions)
       : model_(model), p_(model.program()), rows_(rows), tokens_(tokens.first(size_t(positions))) {}
 
-  // What 8-bit activations would do to the operation on the inputs that were recorded.
-  double int8_error(const Replayed& r) {
-    const int64_t n = int64_t(tokens_.size());
+  // What it would do to the operation to round the inputs that were recorded.
+  double rounding_error(const Replayed& r) {
+    const auto& op = p_.nodes[size_t(r.value)].op;
+    if (const auto* linear = std::get_if<Linear>(&op)) {
+      const int64_t block =
+          info(p_.weights[size_t(linear->w)].format).block == 256 ? 256 : 32;  // as llama.cpp
+      round_ = [block](std::vector<double>& x, int64_t size) { round_blocks(x, size, block); };
+    } else if (std::holds_alternative<Attention>(op)) {
+      round_ = round_to_half;
+    } else {
+      return 0;
+    }
     Comparison c(p_.nodes[size_t(r.value)].name, 1);
-    const auto& linear = std::get<Linear>(p_.nodes[size_t(r.value)].op);
-    round_ = info(p_.weights[size_t(linear.w)].format).block == 256 ? 256 : 32;  // as llama.cpp cuts them
-    for (int64_t first = 0; first < n; first += kPiece) piece(r, first, std::min(kPiece, n - first), c);
-    round_ = 0;
+    pieces(r, c);
+    round_ = nullptr;
     return c.result().error;
   }
 
@@ -32,12 +41,8 @@ class Replay {
     if (out.empty()) return std::nullopt;
     Replayed r{v, segment(v), {}};
     if (r.segment.empty()) return std::nullopt;
-    const bool attends = std::any_of(r.segment.begin(), r.segment.end(), [&](Value n) {
-      return std::holds_alternative<Attention>(p_.nodes[size_t(n)].op);
-    });
-    const int64_t n = int64_t(tokens_.size()), most = attends ? n : kPiece;
     Comparison c(p_.nodes[size_t(v)].name, p_.shape(v).heads);
-    for (int64_t first = 0; first < n; first += most) piece(r, first, std::min(most, n - first), c);
+    pieces(r, c);
     r.difference = c.result();
     if (r.difference.tokens == 0) return std::nullopt;
     return r;
@@ -50,6 +55,16 @@ class Replay {
     const auto& full = rows_.full(p_.nodes[size_t(v)].name);
     static const Rows::Positions kNone;
     return full.empty() || full.begin()->second.size() == p_.shape(v).size() ? full : kNone;
+  }
+
+  bool attends(const Replayed& r) const {
+    return std::any_of(r.segment.begin(), r.segment.end(),
+                       [&](Value n) { return std::holds_alternative<Attention>(p_.nodes[size_t(n)].op); });
+  }
+
+  void pieces(const Replayed& r, Comparison& c) const {
+    const int64_t n = int64_t(tokens_.size()), most = attends(r) ? n : kPiece;
+    for (int64_t first = 0; first < n; first += most) piece(r, first, std::min(most, n - first), c);
   }
 
   bool is_embed(Value v) const { return std::holds_alternative<Embed>(p_.nodes[size_t(v)].op); }
@@ -108,9 +123,7 @@ class Replay {
     }
     if (wanted.empty()) return;
     // Only the rows asked for, where no other row matters.
-    if (std::any_of(r.segment.begin(), r.segment.end(), [&](Value n) {
-          return std::holds_alternative<Attention>(p_.nodes[size_t(n)].op);
-        }) == false) {
+    if (!attends(r)) {
       count = wanted.back() + 1 - wanted.front(), first = wanted.front();
     }
     Full values;
@@ -120,13 +133,13 @@ class Replay {
           values[in] = input(in, first, count);
       }
     }
-    const Full inputs = round_ > 0 ? values : Full();
+    const Full inputs = round_ ? values : Full();
     Reference<double>::evaluate(p_, model_.pool(), tokens_.subspan(size_t(first), size_t(count)), first,
                                 r.segment, values);
     const int64_t size = p_.shape(r.value).size();
-    if (round_ > 0) {
+    if (round_) {
       Full rounded = inputs;
-      for (auto& [v, x] : rounded) round_blocks(x, p_.shape(v).size(), round_);
+      for (auto& [v, x] : rounded) round_(x, p_.shape(v).size());
       Reference<double>::evaluate(p_, model_.pool(), tokens_.subspan(size_t(first), size_t(count)), first,
                                   r.segment, rounded);
       for (int64_t position : wanted) {
@@ -156,7 +169,12 @@ class Replay {
     }
   }
 
-  int64_t round_ = 0;  // elements per block of inputs that piece() rounds; 0: it compares with theirs
+  static void round_to_half(std::vector<double>& x, int64_t) {
+    for (double& v : x) v = half_to_float(float_to_half(float(v)));
+  }
+
+  // What piece() does to inputs, of rows of some size, to compare with itself; null: it compares with theirs.
+  std::function<void(std::vector<double>&, int64_t)> round_;
   const Model& model_;
   const Program& p_;
   const Rows& rows_;
@@ -175,11 +193,9 @@ std::vector<Replayed> replay(const Model& model, const Rows& rows, std::span<con
   return out;
 }
 
-double int8_error(const Model& model, const Rows& rows, std::span<const int> tokens, int64_t positions,
-                  const Replayed& replayed) {
-  const bool linear = replayed.segment.size() == 1 &&
-                      std::holds_alternative<Linear>(model.program().nodes[size_t(replayed.value)].op);
-  return linear ? Replay(model, rows, tokens, positions).int8_error(replayed) : 0;
+double rounding_error(const Model& model, const Rows& rows, std::span<const int> tokens, int64_t positions,
+                      const Replayed& replayed) {
+  return replayed.segment.size() == 1 ? Replay(model, rows, tokens, positions).rounding_error(replayed) : 0;
 }
 
 }  // namespace plumb::trace

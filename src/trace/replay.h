@@ -19,10 +19,11 @@ struct Replayed {
 std::vector<Replayed> replay(const Model& model, const Rows& rows, std::span<const int> tokens,
                              int64_t positions);
 
-/// The relative error of a matrix product if its recorded inputs were rounded to 8 bits in blocks, as the
-/// weights' format has engines do it; 0 for other operations. A wrong network's activations may be far more
-/// spiky than those that the noise floor was measured on.
-double int8_error(const Model& model, const Rows& rows, std::span<const int> tokens, int64_t positions,
-                  const Replayed& replayed);
+/// The relative error if recorded inputs were rounded as engines do: of a matrix product to 8 bits in blocks,
+/// as its weights' format has them; of attention to f16; 0 for other operations. A wrong network's
+/// activations may be far more spiky, and its scores far larger, than those that the noise floor was measured
+/// on.
+double rounding_error(const Model& model, const Rows& rows, std::span<const int> tokens, int64_t positions,
+                      const Replayed& replayed);
 
 }  // namespace plumb::trace
