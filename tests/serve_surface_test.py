@@ -173,5 +173,48 @@ class Life(unittest.TestCase):
         self.assertEqual(server.ask("GET", "/slots")[0], 501)
 
 
+class Supervised(unittest.TestCase):
+    """--supervise: a child serves; the port outlives it."""
+
+    def child(self, server):
+        return int(subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=True).stdout)
+
+    def test_a_killed_child_is_followed_by_another_at_the_same_port(self):
+        server = Server("--supervise")
+        first = self.child(server)
+        before = server.ask("POST", "/v1/completions", {"prompt": "Once", "max_tokens": 4, "temperature": 0})[2]["choices"]
+        os.kill(first, signal.SIGKILL)
+        until = time.time() + 60
+        while True:  # nobody is turned away: who comes early waits, or hears that the model is loaded
+            status, _, body = server.ask("POST", "/v1/completions", {"prompt": "Once", "max_tokens": 4, "temperature": 0})
+            if status == 200 or time.time() > until:
+                break
+            self.assertEqual(status, 503)
+            time.sleep(0.05)
+        self.assertEqual((status, body["choices"]), (200, before))
+        second = self.child(server)
+        self.assertNotEqual(first, second)
+        server.process.send_signal(signal.SIGTERM)
+        log = server.process.communicate(timeout=60)[1]
+        self.assertIn("killed by signal 9", log)
+        self.assertEqual(server.process.returncode, 0)
+        self.assertFalse(Path(f"/proc/{second}").exists())
+
+    def test_a_child_that_always_dies_is_given_up(self):
+        server = Server("--supervise")
+        for _ in range(3):
+            child = self.child(server)
+            os.kill(child, signal.SIGSEGV)
+            while server.process.poll() is None and Path(f"/proc/{child}").exists():
+                time.sleep(0.02)
+            time.sleep(0.2)
+        self.assertIn("too often", server.process.communicate(timeout=60)[1])
+        self.assertEqual(server.process.returncode, 1)
+
+    def test_an_error_of_the_child_is_the_commands(self):
+        r = subprocess.run([PLUMB, "serve", "-m", "/nowhere.gguf", "--port", "0", "--supervise"], capture_output=True, text=True, timeout=60)
+        self.assertEqual((r.returncode, r.stderr.count("plumb: ")), (2, 1), r.stderr)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

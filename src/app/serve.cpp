@@ -10,6 +10,7 @@
 #include "app/flags.h"
 #include "app/progress.h"
 #include "app/sampler_flags.h"
+#include "app/supervise.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "chat/session.h"
@@ -28,7 +29,8 @@ struct Options {
   std::string alias, key_file, chat_template, template_file, template_kwargs, pooling = "mean", log_file;
   int cache_mib = 1024, n_predict = -1;
   double timeout = 30;
-  bool insecure = false, slots = true, metrics = false, cache_prompt = true, verbose = false;
+  bool insecure = false, slots = true, metrics = false, cache_prompt = true, verbose = false,
+       supervise = false;
 };
 
 // One key a line; only its owner may read the file.
@@ -53,6 +55,16 @@ std::vector<std::string> keys_of(const std::string& path) {
   if (!keys.empty()) return keys;
   throw Error(
       {.code = "usage.key_file", .expected = "a key a line", .found = "none", .where = {.file = path}});
+}
+
+void collect_keys(Options& o) {
+  if (!o.key_file.empty()) {
+    const std::vector<std::string> more = keys_of(o.key_file);
+    o.access.keys.insert(o.access.keys.end(), more.begin(), more.end());
+  }
+  for (const std::string& key : o.access.keys) {
+    if (key.empty()) throw Error({.code = "usage.key", .expected = "a key", .found = "an empty one"});
+  }
 }
 
 void require_fast(const ModelFlags& m) {
@@ -113,13 +125,7 @@ std::string fingerprint(const ModelFlags& m) {
 
 void serve(Options& o) {
   require_fast(o.model);
-  if (!o.key_file.empty()) {
-    const std::vector<std::string> more = keys_of(o.key_file);
-    o.access.keys.insert(o.access.keys.end(), more.begin(), more.end());
-  }
-  for (const std::string& key : o.access.keys) {
-    if (key.empty()) throw Error({.code = "usage.key", .expected = "a key", .found = "an empty one"});
-  }
+  collect_keys(o);
   o.listen.host = o.access.host;
   o.listen.body_seconds = o.listen.write_seconds = o.timeout;
   o.listen.head_seconds = std::min(o.listen.head_seconds, o.timeout);
@@ -127,6 +133,10 @@ void serve(Options& o) {
   const GenerateOptions defaults{.n_predict = o.n_predict, .sampler = o.sampler.sampler()};
   const Json variables =
       o.template_kwargs.empty() ? Json() : parse_json(o.template_kwargs, "--chat-template-kwargs");
+  if (o.supervise) {
+    o.listen.socket = server::open_socket(o.listen);
+    supervise();
+  }
   server::Server http(o.access, o.listen, o.insecure, logger(o));
   if (o.insecure && o.access.keys.empty() && !server::is_loopback(o.access.host))
     fmt::print(stderr, "warning: anybody who reaches {} may use this server\n", o.access.host);
@@ -222,6 +232,7 @@ void add_serve(CLI::App& root) {
   flag(c, "--max-time", o->scheduler.max_seconds, "Seconds of an answer; 0: no limit")
       ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
+  flag(c, "--supervise", o->supervise, "Serve in a child process, and start another when it is killed");
   flag(c, "--metrics", o->metrics, "Serve /metrics");
   flag(c, "--slots,!--no-slots", o->slots, "Serve /slots (on)");
   flag(c, "--log-file", o->log_file, "Append a line of JSON for each request; never keys or texts");

@@ -159,21 +159,32 @@ struct Listener::State {
   uint64_t count = 0;
 };
 
-void Listener::State::bind() {
+int open_socket(const ListenOptions& options) {
   try {
+    net::io_context io;
     Tcp::resolver resolver(io);
     const auto found = resolver.resolve(options.host, std::to_string(options.port), Tcp::resolver::passive);
     const Tcp::endpoint at = found.begin()->endpoint();
+    Tcp::acceptor acceptor(io);
     acceptor.open(at.protocol());
     acceptor.set_option(net::socket_base::reuse_address(true));
     acceptor.bind(at);
     acceptor.listen(1024);
+    return acceptor.release();
   } catch (const boost::system::system_error& e) {
     throw Error({.code = "net.bind",
                  .expected = fmt::format("to listen at {}:{}", options.host, options.port),
                  .found = e.code().message(),
                  .remedy = "choose another --host or --port"});
   }
+}
+
+void Listener::State::bind() {
+  const int socket = options.socket < 0 ? open_socket(options) : ::dup(options.socket);
+  sockaddr address{};
+  socklen_t size = sizeof address;
+  ::getsockname(socket, &address, &size);
+  acceptor.assign(address.sa_family == AF_INET6 ? Tcp::v6() : Tcp::v4(), socket);
 }
 
 net::awaitable<void> Listener::State::accept() {

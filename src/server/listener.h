@@ -12,10 +12,15 @@ namespace plumb::server {
 struct ListenOptions {
   std::string host = "127.0.0.1";
   int port = 8080;  // 0: any free one
+  int socket = -1;  // of open_socket() instead of these; stays the caller's
   int workers = 2;  // threads that handle requests
   double head_seconds = 10, body_seconds = 30, idle_seconds = 60, write_seconds = 30;
   double drain_seconds = 30;  // after SIGTERM, until what still runs is cut off
 };
+
+/// A socket that listens at host and port, without a thread: who forks children that serve keeps it open over
+/// their deaths. Throws Error "net.bind".
+int open_socket(const ListenOptions& options);
 
 struct ListenHandlers {
   /// Looks at a request before its body is read; an answer ends it.
