@@ -3,6 +3,7 @@
 #include "quant/format.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 #include "quant/blocks.h"
@@ -24,6 +25,14 @@ constexpr FormatInfo kFormats[] = {
 constexpr bool id_less(const FormatInfo& a, const FormatInfo& b) { return a.format < b.format; }
 static_assert(std::is_sorted(std::begin(kFormats), std::end(kFormats), id_less), "rows stand in order of id");
 
+// Wrong decoders ask for every weight: the row of an id without a search.
+constexpr auto kRowOf = [] {
+  std::array<int8_t, uint32_t(std::end(kFormats)[-1].format) + 1> rows{};
+  for (int8_t& row : rows) row = -1;
+  for (int8_t i = 0; i < int8_t(std::size(kFormats)); ++i) rows[uint32_t(kFormats[i].format)] = i;
+  return rows;
+}();
+
 template <class Block>
 void decode_blocks(const uint8_t* bytes, int64_t n, float* out) {
   const Block* blocks = reinterpret_cast<const Block*>(bytes);  // packed: any alignment
@@ -35,10 +44,7 @@ void decode_blocks(const uint8_t* bytes, int64_t n, float* out) {
 std::span<const FormatInfo> formats() { return kFormats; }
 
 const FormatInfo* find_format(uint32_t id) {
-  for (const FormatInfo& f : kFormats) {
-    if (uint32_t(f.format) == id) return &f;
-  }
-  return nullptr;
+  return id < kRowOf.size() && kRowOf[id] >= 0 ? &kFormats[kRowOf[id]] : nullptr;
 }
 
 const FormatInfo* find_format(std::string_view name) {

@@ -1,6 +1,9 @@
 #include "trace/codes.h"
 
 #include <cstring>
+#include <map>
+#include <span>
+#include <vector>
 
 namespace plumb::trace {
 namespace {
@@ -46,6 +49,18 @@ Place place(Format format, int i) {
   }
 }
 
+// Of all weights of a block.
+std::span<const Place> places(Format format) {
+  static const auto kAll = [] {
+    std::map<Format, std::vector<Place>> all;
+    for (const FormatInfo& f : formats()) {
+      for (int i = 0; i < f.block; ++i) all[f.format].push_back(place(f.format, i));
+    }
+    return all;
+  }();
+  return kAll.at(format);
+}
+
 int get(const uint8_t* block, const Bits& b) {
   return b.bits == 0 ? 0 : block[b.byte] >> b.shift & ((1 << b.bits) - 1);
 }
@@ -61,17 +76,13 @@ void put(uint8_t* block, const Bits& b, int value) {
 bool has_codes(Format format) { return place(format, 0).low.bits > 0; }
 
 void codes_of(Format format, const uint8_t* block, int* codes) {
-  for (int i = 0; i < info(format).block; ++i) {
-    const Place p = place(format, i);
-    codes[i] = get(block, p.low) | get(block, p.high) << p.low.bits;
-  }
+  for (const Place& p : places(format)) *codes++ = get(block, p.low) | get(block, p.high) << p.low.bits;
 }
 
 void set_codes(Format format, const int* codes, uint8_t* block) {
-  for (int i = 0; i < info(format).block; ++i) {
-    const Place p = place(format, i);
-    put(block, p.low, codes[i]);
-    put(block, p.high, codes[i] >> p.low.bits);
+  for (const Place& p : places(format)) {
+    put(block, p.low, *codes);
+    put(block, p.high, *codes++ >> p.low.bits);
   }
 }
 

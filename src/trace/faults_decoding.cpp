@@ -104,7 +104,7 @@ BlockBytes codes(CodeSource source) {
   return [=](Format f, uint8_t* block) {
     int right[256], wrong[256];
     codes_of(f, block, right);
-    for (int i = 0; i < info(f).block; ++i) wrong[i] = right[source(f, i)];
+    for (int i = 0, n = info(f).block; i < n; ++i) wrong[i] = right[source(f, i)];
     set_codes(f, wrong, block);
   };
 }
@@ -112,7 +112,7 @@ BlockBytes codes_back(CodeSource source) {
   return [=](Format f, uint8_t* block) {
     int right[256], wrong[256];
     codes_of(f, block, right);
-    for (int i = 0; i < info(f).block; ++i) wrong[source(f, i)] = right[i];
+    for (int i = 0, n = info(f).block; i < n; ++i) wrong[source(f, i)] = right[i];
     set_codes(f, wrong, block);
   };
 }
@@ -120,7 +120,7 @@ BlockBytes each_code(std::function<int(int)> change) {
   return [=](Format f, uint8_t* block) {
     int all[256];
     codes_of(f, block, all);
-    for (int i = 0; i < info(f).block; ++i) all[i] = change(all[i]);
+    for (int i = 0, n = info(f).block; i < n; ++i) all[i] = change(all[i]);
     set_codes(f, all, block);
   };
 }
@@ -136,7 +136,7 @@ BlockBytes part_of_codes(bool high, CodeSource source, bool back = false) {
     codes_of(f, block, right);
     const int mask = high ? ~0 << low_bits(f) : (1 << low_bits(f)) - 1;
     std::copy_n(right, info(f).block, wrong);
-    for (int i = 0; i < info(f).block; ++i) {
+    for (int i = 0, n = info(f).block; i < n; ++i) {
       const int to = back ? source(f, i) : i, from = back ? i : source(f, i);
       wrong[to] = (wrong[to] & ~mask) | (right[from] & mask);
     }
@@ -202,12 +202,12 @@ void scale_as_bf16(Format f, const uint8_t* in, float* out) {
   put_half(block + at.scale, 0x3c00);
   if (at.min >= 0) put_half(block + at.min, 0);
   decode(f, block, info(f).block, out);
-  for (int i = 0; i < info(f).block; ++i) out[i] *= bfloat16_to_float(half_at(in + at.scale));
+  for (int i = 0, n = info(f).block; i < n; ++i) out[i] *= bfloat16_to_float(half_at(in + at.scale));
   if (at.min < 0) return;
   float min[256];
   put_half(block + at.scale, 0), put_half(block + at.min, 0x3c00);
   decode(f, block, info(f).block, min);
-  for (int i = 0; i < info(f).block; ++i) out[i] += min[i] * bfloat16_to_float(half_at(in + at.min));
+  for (int i = 0, n = info(f).block; i < n; ++i) out[i] += min[i] * bfloat16_to_float(half_at(in + at.min));
 }
 
 // d (q + offset) with the codes as they are.
@@ -216,7 +216,7 @@ BlockFloats plain_codes(float offset) {
     int q[256];
     codes_of(f, in, q);
     const float d = half_to_float(half_at(in + scales_of(f).scale));
-    for (int i = 0; i < info(f).block; ++i) out[i] = d * (float(q[i]) + offset);
+    for (int i = 0, n = info(f).block; i < n; ++i) out[i] = d * (float(q[i]) + offset);
   };
 }
 // The right weights, plus d times an offset.
@@ -224,7 +224,7 @@ BlockFloats moved_codes(float offset) {
   return [=](Format f, const uint8_t* in, float* out) {
     decode(f, in, info(f).block, out);
     const float d = half_to_float(half_at(in + scales_of(f).scale));
-    for (int i = 0; i < info(f).block; ++i) out[i] += d * offset;
+    for (int i = 0, n = info(f).block; i < n; ++i) out[i] += d * offset;
   };
 }
 
@@ -301,7 +301,7 @@ void even_steps(Format, const uint8_t* in, float* out) {
 }
 void signs_lost(Format f, const uint8_t* in, float* out) {
   decode(f, in, info(f).block, out);
-  for (int i = 0; i < info(f).block; ++i) out[i] = std::abs(out[i]);
+  for (int i = 0, n = info(f).block; i < n; ++i) out[i] = std::abs(out[i]);
 }
 
 // The scale, or the whole header, of the block before in the order of the tensor.
