@@ -16,7 +16,7 @@ struct Steps {
 
   /// Up to so many rows every thread prepares the input of a matrix for itself, which takes less than a
   /// barrier.
-  static constexpr int kFewRows = 4;
+  static constexpr int kFewRows = 8;
 
   /// Floats of one result of a unit in scratch.
   static int64_t work_floats(const Plan& plan) {
