@@ -107,7 +107,10 @@ def main():
     finally:
         for s in servers:
             s.process.terminate()
-            s.process.wait(timeout=60)
+            try:
+                s.process.wait(timeout=60)
+            except subprocess.TimeoutExpired:  # llama-server hangs at times
+                s.process.kill()
 
 
 if __name__ == "__main__":
