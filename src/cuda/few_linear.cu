@@ -127,7 +127,7 @@ __device__ void add_refined(const Slots<F, R, T, kMode>& from, int slot, const S
   }
 }
 
-struct Barriers {
+struct Barriers {  // every lane arrives: `compute-sanitizer` knows no order through __syncwarp, and it is no slower
   TileBarrier full[kWarps], empty[kWarps], joined[2];  // joined: the octet's sums of up are in `up`
   float4 up[2][32];
 };
@@ -156,8 +156,7 @@ __device__ void compute(const LinearOp& op, int part, int first_row, int octet, 
     wait(barriers.empty[warp], visit & 1 ^ 1);
     multiply<F, R, T, kMode>(w, segment, left, warp, slots);
     if constexpr (kMode == kNarrowRefined) multiply_refined<F, R, T, kMode>(w, refined, warp, slots);
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) arrive(barriers.full[warp]);
+    arrive(barriers.full[warp]);
   }
 }
 
@@ -179,15 +178,13 @@ __device__ void add_up(const LinearOp& op, int part, int first_row, int octet, c
       for (int k = 0; u + k < units; ++k) add_unit(slots, slot, k, mine, sums);
     }
     if constexpr (kMode == kNarrowRefined) add_refined(slots, slot, mine, sums);
-    __syncwarp();
-    if (lane == 0) arrive(barriers.empty[slot]);
+    arrive(barriers.empty[slot]);
   }
   float4 up = {};
   if constexpr (R == 2) {
     if (mine.r == 1) {
       barriers.up[mine.t][lane] = {sums.of[0], sums.of[1], sums.of[2], sums.of[3]};
-      __syncwarp();
-      if (lane == 0) arrive(barriers.joined[mine.t]);
+      arrive(barriers.joined[mine.t]);
       return;
     }
     wait(barriers.joined[mine.t], 0);
@@ -210,8 +207,8 @@ __global__ __launch_bounds__(32 * (kWarps + kAdders<R, T>), 2) void few_kernel(c
   PLUMB_SHARED(uint8_t, shared);
   __shared__ Barriers barriers;
   let_successor_start();
-  if (threadIdx.x < kWarps) init(barriers.full[threadIdx.x], 1), init(barriers.empty[threadIdx.x], kAdders<R, T>);
-  if (threadIdx.x < 2) init(barriers.joined[threadIdx.x], 1);
+  if (threadIdx.x < kWarps) init(barriers.full[threadIdx.x], 32), init(barriers.empty[threadIdx.x], 32 * kAdders<R, T>);
+  if (threadIdx.x < 2) init(barriers.joined[threadIdx.x], 32);
   __syncthreads();
   const auto [part, row, octet] = place_of<R, T>(op);
   switch (op.w[part].format) {
