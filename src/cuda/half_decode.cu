@@ -41,7 +41,8 @@ __device__ void load_tile(const Work& w, const __half* from, int64_t pitch, int 
 template <int D>
 __device__ void make_heads(const AttentionOp& op, const Work& w, uint8_t* page, Tiles<D>& tiles) {
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
-  for (int job = warp; job < kHeads + 2; job += kWarps) {
+  for (int i = warp; i < kHeads + 2; i += kWarps) {
+    const int job = i < w.heads ? i : i < w.heads + 2 ? kHeads + i - w.heads : i - 2;  // what takes long comes first
     if (job >= kHeads && w.self < 0) continue;
     const bool query = job < kHeads;
     __half* to = query ? tiles.q + job * kPitch<D> : (job == kHeads ? tiles.k : tiles.v) + w.self * kPitch<D>;
@@ -116,24 +117,33 @@ __device__ void weigh(const Tiles<D>& tiles, int d, float (&o)[4]) {
   }
 }
 
-/// Parts of all blocks to outputs, kKeys parts at a time; loads do not wait for each other.
+/// Parts of all blocks to outputs, kKeys parts at a time; a thread takes two dims of every kPass-th head. The first parts are on
+/// their way before their weights are known.
 template <int D>
 __device__ void join(const AttentionOp& op, const Work& w, int parts, Tiles<D>& tiles) {
+  constexpr int kPairs = D / 2, kPass = kBlock / kPairs, kAhead = 32;
   const int lane = int(threadIdx.x) % 32, head = int(threadIdx.x) / 32, pitch = op.dim + 2;
+  const int first_head = int(threadIdx.x) / kPairs, d = int(threadIdx.x) % kPairs * 2;
   const auto part = [&](int h) { return op.partial + (int64_t(w.t) * op.heads + w.head + h) * 2 * op.chunks * pitch; };
+  const auto two = [&](int h, int c) { return __ldcg(reinterpret_cast<const float2*>(part(h) + int64_t(c) * pitch + d)); };
+  float2 ahead[kAhead], o[kHeads / kPass] = {};
+#pragma unroll
+  for (int c = 0; c < kAhead; ++c) {
+    if (c < parts && first_head < w.heads && d < op.dim) ahead[c] = two(first_head, c);
+  }
   float largest = -INFINITY, sum = 0;
   if (head < w.heads) {
     const float* of = part(head) + op.dim;
 #pragma unroll 4
     for (int c = lane; c < parts; c += 32) {
-      const float m = __ldcg(of + int64_t(c) * pitch), s = __ldcg(of + int64_t(c) * pitch + 1), top = fmaxf(largest, m);
-      sum = sum * exp2_fast(largest - top) + s * exp2_fast(m - top), largest = top;
-      if (c < kKeys) tiles.weights[head][c] = m;
+      const float2 ms = __ldcg(reinterpret_cast<const float2*>(of + int64_t(c) * pitch));
+      const float top = fmaxf(largest, ms.x);
+      sum = sum * exp2_fast(largest - top) + ms.y * exp2_fast(ms.x - top), largest = top;
+      if (c < kKeys) tiles.weights[head][c] = ms.x;
     }
     const float top = warp_max(largest);
     sum = warp_sum(largest == -INFINITY ? 0.0f : sum * exp2_fast(largest - top)), largest = top;
   }
-  float o[kHeads * D / kBlock] = {};
   for (int base = 0; base < parts; base += kKeys) {
     const int n = min(kKeys, parts - base);
     __syncthreads();
@@ -143,18 +153,26 @@ __device__ void join(const AttentionOp& op, const Work& w, int parts, Tiles<D>& 
     }
     __syncthreads();
 #pragma unroll
-    for (int i = 0; i < kHeads * D / kBlock; ++i) {
-      const int h = (int(threadIdx.x) + i * kBlock) / D, d = (int(threadIdx.x) + i * kBlock) % D;
+    for (int i = 0; i < kHeads / kPass; ++i) {
+      const int h = first_head + i * kPass;
       if (h >= w.heads || d >= op.dim) continue;
-      const float* x = part(h) + int64_t(base) * pitch + d;
+      const auto add = [&](int c, float2 x) {
+        const float by = tiles.weights[h][c];
+        o[i] = {fmaf(by, x.x, o[i].x), fmaf(by, x.y, o[i].y)};
+      };
+      const int known = i == 0 && base == 0 ? min(n, kAhead) : 0;
+#pragma unroll
+      for (int c = 0; c < kAhead; ++c) {
+        if (c < known) add(c, ahead[c]);
+      }
 #pragma unroll 16
-      for (int c = 0; c < n; ++c) o[i] = fmaf(tiles.weights[h][c], __ldcg(x + int64_t(c) * pitch), o[i]);
+      for (int c = known; c < n; ++c) add(c, two(h, base + c));
     }
   }
 #pragma unroll
-  for (int i = 0; i < kHeads * D / kBlock; ++i) {
-    const int h = (int(threadIdx.x) + i * kBlock) / D, d = (int(threadIdx.x) + i * kBlock) % D;
-    if (h < w.heads && d < op.dim) op.out[w.t * op.out_stride + (w.head + h) * op.dim + d] = o[i];
+  for (int i = 0; i < kHeads / kPass; ++i) {
+    const int h = first_head + i * kPass;
+    if (h < w.heads && d < op.dim) *reinterpret_cast<float2*>(op.out + w.t * op.out_stride + (w.head + h) * op.dim + d) = o[i];
   }
 }
 
@@ -177,7 +195,7 @@ __device__ void write(const AttentionOp& op, const Work& w, int part, int d, con
 }
 
 template <int D>
-__global__ __launch_bounds__(kBlock) void half_decode_kernel(const __grid_constant__ AttentionOp op) {
+__global__ __launch_bounds__(kBlock, 2) void half_decode_kernel(const __grid_constant__ AttentionOp op) {
   PLUMB_SHARED(uint8_t, shared);
   Tiles<D>& tiles = *reinterpret_cast<Tiles<D>*>(shared);
   let_successor_start();
