@@ -31,8 +31,14 @@ struct SharedOut {
   __device__ void refined(const Refined&) {}
 };
 
+/// The norm's weights for the first of a lane's columns, as they need not wait for the kernel before.
+__device__ float4 first_weights(const LinearOp& op) {
+  const int column = int(threadIdx.x) * 4;
+  return op.norm && column < op.w[0].columns ? __ldg(reinterpret_cast<const float4*>(op.norm + column)) : float4{};
+}
+
 /// Rounds the row to 16 bits, times the norm's weights if there is a norm, whose factor every thread gets.
-__device__ float prepare(const LinearOp& op, SharedOut out) {
+__device__ float prepare(const LinearOp& op, const float4& first, SharedOut out) {
   __shared__ float squares[32];
   const int n = op.w[0].columns, lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, warps = int(blockDim.x) / 32;
   float sum = 0;
@@ -42,7 +48,7 @@ __device__ float prepare(const LinearOp& op, SharedOut out) {
     if (column < n) v = __ldcg(reinterpret_cast<const float4*>(op.x + column));
     if (op.norm && column < n) {
       sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
-      const float4 g = __ldg(reinterpret_cast<const float4*>(op.norm + column));
+      const float4 g = w == warp ? first : __ldg(reinterpret_cast<const float4*>(op.norm + column));
       v = {v.x * g.x, v.y * g.y, v.z * g.z, v.w * g.w};
     }
     out.first = w;
@@ -122,14 +128,19 @@ struct Team {
     w[0].load_super(m, i.row, u);
   }
 
+  __device__ bool writes(Item i, int item) const {
+    return item < items && i.row < op.w[i.part].rows && int(threadIdx.x) % 32 < (kGlu ? 4 : kRows);
+  }
+  /// What the row is added to, asked for before it is needed.
+  __device__ float residual(Item i, int item) const {
+    return !kGlu && op.residual && warp == 0 && writes(i, item) ? __ldcg(op.residual + i.row) : 0.0f;
+  }
   /// By the team's first warp: the sum over quarters and warps is in every lane of a row.
-  __device__ void finish(Item i, int item, float acc) const {
+  __device__ void finish(Item i, int item, float acc, float residual) const {
     const bool valid = item < items && i.row < op.w[i.part].rows;
     if (op.bias[i.part] && valid) acc += op.bias[i.part][i.row];
     if constexpr (kGlu) acc = activate(op.glu, acc) * __shfl_xor_sync(~0u, acc, 4);
-    if (!valid || int(threadIdx.x) % 32 >= (kGlu ? 4 : kRows)) return;
-    if (op.residual) acc = __ldcg(op.residual + i.row) + acc;
-    op.y[i.part][i.row] = acc;
+    if (writes(i, item)) op.y[i.part][i.row] = !kGlu && op.residual ? residual + acc : acc;
   }
 };
 
@@ -145,21 +156,24 @@ __global__ __launch_bounds__(kMostThreads, 1) void fast_kernel(const __grid_cons
   int item = int(blockIdx.x) * teams + warp / warps;  // items of a block's teams end together, the last perhaps empty
   typename T::Item at = team.at(item);
   team.load(at, item, 0);
+  const float4 weights = first_weights(op);
   wait_for_predecessor();
+  float residual = team.residual(at, item);
   const Layout layout(units);
-  const float factor = prepare(op, {reinterpret_cast<uint32_t*>(shared), reinterpret_cast<uint32_t*>(shared + layout.low),
+  const float factor = prepare(op, weights, {reinterpret_cast<uint32_t*>(shared), reinterpret_cast<uint32_t*>(shared + layout.low),
                                     reinterpret_cast<BlockScale*>(shared + layout.scale), 0});
   const uint4* codes = reinterpret_cast<const uint4*>(shared);
   for (int buffer = 0; item - warp / warps < items; item += step, buffer ^= 1) {
     float acc = 0;
     const typename T::Item now = at;
+    const float to = residual;
     for (int base = 0; base < units; base += span) {
       const int u = team.unit(base), window = u / J;
       const uint4* high = codes + window * Layout::kCodes;
       acc += multiply<F>(team.w, u, units - u, high, high + layout.low / 16,
                          reinterpret_cast<const BlockScale*>(codes + layout.scale / 16) + window * Layout::kScales);
       const bool last = base + span >= units;
-      if (last) at = team.at(item + step);
+      if (last) at = team.at(item + step), residual = team.residual(at, item + step);
       team.load(at, last ? item + step : item, last ? 0 : base + span);
     }
     for (int o = kRows; o < 32; o <<= 1) acc += __shfl_xor_sync(~0u, acc, o);
@@ -170,7 +184,7 @@ __global__ __launch_bounds__(kMostThreads, 1) void fast_kernel(const __grid_cons
       acc = 0;
       for (int i = 0; i < warps; ++i) acc += sums[buffer][warp + i][lane % kRows];
     }
-    team.finish(now, item, acc * factor);
+    team.finish(now, item, acc * factor, to);
   }
 }
 
