@@ -7,7 +7,7 @@
 
 namespace plumb::cuda {
 
-constexpr int kApiVersion = 7;
+constexpr int kApiVersion = 8;
 
 // Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
 // scales them. Units of kRowGroup rows lie side by side, [rows / 16][units][16], and so do superblocks'
@@ -186,6 +186,16 @@ struct GluOp {
   int act, n;  // 1 silu, 2 gelu
 };
 
+/// Rows of `size` floats, `stride` apart there and here, to the host's memory; *bad, there too, becomes 1
+/// where one is infinite or NaN. Done when the stream is.
+struct DeliverOp {
+  const float* from;
+  float* to;
+  int64_t stride;
+  int n, size;
+  uint32_t* bad;
+};
+
 struct DeviceInfo {
   char name[128];
   int64_t bytes, free_bytes;
@@ -221,6 +231,8 @@ struct Api {
   const char* (*end)(Context*, Graph** out);
   const char* (*run)(Context*, Graph*);
   void (*drop)(Context*, Graph*);
+  const char* (*deliver)(Context*, const DeliverOp&);
+  const char* (*wait)(Context*);  // until all that was asked for is done
 };
 
 }  // namespace plumb::cuda

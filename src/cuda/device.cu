@@ -92,13 +92,15 @@ const char* end(Context* c, Graph** out) {
 
 const char* run(Context* c, Graph* g) { return text(cudaGraphLaunch(g->exec, c->stream)); }
 
+const char* wait(Context* c) { return text(cudaStreamSynchronize(c->stream)); }
+
 void drop(Context*, Graph* g) {
   cudaGraphExecDestroy(g->exec);
   delete g;
 }
 
 constexpr Api kApi = {kApiVersion, count, open, close, memory, allocate, release, allocate_host, release_host, upload, download, copy, zero, embed, row,
-                      linear, to_half, round_rows, heads, attention, glu, begin, end, run, drop};
+                      linear, to_half, round_rows, heads, attention, glu, begin, end, run, drop, deliver, wait};
 
 }  // namespace
 }  // namespace plumb::cuda

@@ -93,5 +93,6 @@ const char* prompt_attention(Context*, const AttentionOp&);
 const char* half_attention(Context*, const AttentionOp&);
 const char* half_decode(Context*, const AttentionOp&);
 const char* glu(Context*, const GluOp&);
+const char* deliver(Context*, const DeliverOp&);
 
 }  // namespace plumb::cuda

@@ -43,6 +43,8 @@ class Executor {
 
   /// Copies the first `rows` rows of a value that the plan keeps, [rows, row_stride].
   std::span<const float> rows(Value v, int rows);
+  /// Whether the last rows() of the output is known to be finite; if not, somebody has to look.
+  bool finite() const { return delivered_ > 0 && *bad_ == 0; }
 
  private:
   struct Call {
@@ -101,6 +103,8 @@ class Executor {
   std::set<const HeadsStep*> made_;                         // those heads
   std::map<Call, Graph*> graphs_;
   HostBuffer rows_;
+  int delivered_ = 0;        // rows of the output that the last call's graph leaves in rows_
+  uint32_t* bad_ = nullptr;  // behind them: whether any is infinite or NaN
   const char* error_ = nullptr;
 };
 

@@ -195,6 +195,16 @@ __global__ __launch_bounds__(kThreads) void half_kernel(const __grid_constant__ 
   if (threadIdx.x == 0) op.x16_scale[t] = ldexpf(1.0f, e);
 }
 
+__global__ void deliver_kernel(const __grid_constant__ DeliverOp op) {
+  const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
+  let_successor_start();
+  wait_for_predecessor();
+  if (i >= op.size) return;
+  const float v = op.from[blockIdx.y * op.stride + i];
+  op.to[blockIdx.y * op.stride + i] = v;
+  if ((__float_as_uint(v) & 0x7f800000u) == 0x7f800000u) *op.bad = 1;
+}
+
 }  // namespace
 
 const char* embed(Context* c, const EmbedOp& op) {
@@ -219,6 +229,10 @@ const char* heads(Context* c, const HeadsOp& op) {
 
 const char* glu(Context* c, const GluOp& op) {
   return launch(c, glu_kernel, dim3(unsigned((op.stride + 255) / 256), unsigned(op.n)), 256, 0, op);
+}
+
+const char* deliver(Context* c, const DeliverOp& op) {
+  return launch(c, deliver_kernel, dim3(unsigned((op.size + 255) / 256), unsigned(op.n)), 256, 0, op);
 }
 
 const char* round_rows(Context* c, const RoundOp& op) {
