@@ -103,7 +103,7 @@ struct LinearOp {
   const uint16_t* x16;
   const float* x16_scale;
   Codes codes;
-  int rounding, own_order;  // own_order: of a few tokens' sums
+  int rounding, own_order;  // own_order: of a few tokens' sums, x16 in octets
   const float* norm;
   float eps;
   int n, parts, glu;  // glu: 0 none, 1 silu, 2 gelu
@@ -117,7 +117,8 @@ struct LinearOp {
 
 /// x16 = f16(x / scale), scale a power of two per row that puts the largest element in [2^11, 2^12); x is
 /// normalised first if there is a norm. x16 lies in tiles of 128 tokens by 64 columns, both rounded up
-/// (half.cuh).
+/// (half.cuh), or, with `octets`, as operands for 8 tokens by 128 columns; then the norm's factor is in the
+/// scale.
 struct HalfOp {
   const float* x;
   int64_t x_stride;
@@ -126,6 +127,7 @@ struct HalfOp {
   int n, columns;
   const float* norm;
   float eps;
+  int octets;
 };
 
 /// Keys and values lie in pages of kAttentionChunk positions, in each for every layer [position][heads][dim].

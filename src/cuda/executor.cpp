@@ -228,6 +228,12 @@ void Executor::one_token(const LinearStep& s, const LinearOp& base) {
 void Executor::convert(const LinearStep& s, LinearOp& op) {
   if (state_.f32) return;
   const int columns = p_.shape(s.x).size();
+  if (op.own_order) {
+    op.x16 = reinterpret_cast<const uint16_t*>(x16_.data()), op.x16_scale = x16_scale_.floats();
+    error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()),
+                                        x16_scale_.floats(), op.n, columns, op.norm, op.eps, 1});
+    return;
+  }
   bool floats = false, codes = false;
   for (const LinearStep::Part& part : s.parts) {
     (op.rounding == kHalves || float_format(state_.weights.matrix(part.w).format) ? floats : codes) = true;
@@ -240,7 +246,7 @@ void Executor::convert(const LinearStep& s, LinearOp& op) {
   }
   if (floats && !error_) {
     error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()),
-                                        x16_scale_.floats(), op.n, columns, op.norm, op.eps});
+                                        x16_scale_.floats(), op.n, columns, op.norm, op.eps, 0});
   }
 }
 
@@ -295,7 +301,7 @@ void Executor::operator()(const LinearStep& s, const Step& step, const Call& c) 
   // One token of a larger plan takes the matrix-vector kernels too: rows of the arena are the same. Several
   // sequences together are too few tokens for tiles of halves: their matrices round to 16 bits.
   if (state_.f16 && (op.n == 1 || !together_)) op.rounding = kHalves;
-  op.own_order = state_.f16;
+  op.own_order = state_.f16 && few(s, op.n);
   op.n == 1 && !state_.f32 ? one_token(s, op) : many_tokens(s, op);
 }
 

@@ -1,5 +1,5 @@
-// What both kernels for a few tokens share: segments of weights and of activations, each lane its part of a tensor core's operands,
-// addressed so that a step is one addition; their exact integers; and what follows the sums.
+// Parts of few_linear.cu: segments of weights and of activations, each lane its part of a tensor core's operands, addressed so that a
+// step is one addition; their exact integers; and what follows the sums.
 #pragma once
 
 #include "cuda/exact.cuh"

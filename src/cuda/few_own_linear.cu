@@ -1,101 +1,206 @@
-// A few tokens times quantised matrices where sums need not be in the CPU's order (docs/numerics.md, `--act f16`): a block takes 16
-// rows, a warp adds up its own segments of columns, and warps are added in ascending order.
-#include "cuda/few.cuh"
+// A few tokens times quantised matrices where sums need not be in the CPU's order (docs/numerics.md, `--act f16`), on tensor cores in
+// halves with f32 sums. As columns of a product may come in any order, a lane decodes whole units: a warp takes 16 rows by 128 columns
+// at a time, four lanes of a row a unit each, and the 128 columns' products are eight `mma` whose columns are strewn over the four
+// units. All warps of a block share an item of 16 R rows (8 R of gate and 8 R of up), each its windows of columns; then warps are added
+// in ascending order. The next window's weights are on their way, at first before the kernel before this one has ended.
+#include "cuda/exact.cuh"
+#include "cuda/half.cuh"
 
 namespace plumb::cuda {
 namespace {
 
-using namespace few;
+constexpr int kMostWarps = 16, kWindowUnits = 4;
 
-/// 16 rows of a part (R = 2: of gate and of up) from first_row on.
-template <int F, int R, int T>
-__device__ void own_rows(const LinearOp& op, int part, int first_row, int octet, float4 (*parts)[R * T][32]) {
-  constexpr int S = kSegment<R, T, kWide>;
-  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32, units = op.w[0].columns / 32;
-  Weights<F, S> from[2] = {{op.w[part], first_row + lane / 4, warp * S}, {op.w[R == 2 ? 1 : part], first_row + lane / 4, warp * S}};
-  Piece<F, S> next[R];
+struct Place {  // of an item: its part, or that of gate, and the part's item
+  int part, item;
+};
+
+template <int R, bool kGlu>
+__host__ __device__ int items_of(const LinearOp& op, int part) {
+  constexpr int kRows = (kGlu ? 8 : 16) * R;
+  return (op.w[part].rows + kRows - 1) / kRows;
+}
+template <int R, bool kGlu>
+__device__ Place place_of(const LinearOp& op, int item) {
+  Place at{0, item};
+  while (!kGlu && at.part + 1 < op.parts && at.item >= items_of<R, kGlu>(op, at.part)) at.item -= items_of<R, kGlu>(op, at.part++);
+  return at;
+}
+
+// A lane's units of a window: of rows lane / 4 of each 16 and those eight further on, or the same rows of gate and of up.
+template <int F, int R, bool kGlu>
+struct Window {
+  Unit<F> unit[R][2];
+  /// Tile r; zeros behind the last column, the last 16 rows again behind the last row.
+  __device__ void load(const LinearOp& op, Place at, int window, int r) {
+    const int columns = op.w[0].columns, lane = int(threadIdx.x) % 32, u = window * kWindowUnits + lane % 4;
+    const Matrix& m = op.w[at.part];
+    const int tile = at.item * R + r, last = (m.rows + kRowGroup - 1) / kRowGroup - 1;
+    const int group = min(kGlu ? tile / 2 : tile, last), row = lane / 4 + (kGlu ? tile % 2 * 8 : 0);
+    const int first = (group * (columns / 32) + u) * kRowGroup + row, super = (group * (columns / 256) + u / 8) * kRowGroup + row;
 #pragma unroll
-  for (int r = 0; r < R; ++r) from[r].load(units - warp * S, next[r]);
-  wait_for_predecessor();
-  Tokens<S, true> tokens(op, octet, warp * S);
-  Segment<S, T> next_x;
-  next_x.load(tokens, units - warp * S);
-  float sums[R][T][4] = {};
-  for (int left = units - warp * S; left > 0; left -= kFewWarps * S) {
-    Piece<F, S> w[R];
-    const Segment<S, T> x = next_x;
-#pragma unroll
-    for (int r = 0; r < R; ++r) w[r] = next[r], from[r].load(left - kFewWarps * S, next[r]);
-    next_x.load(tokens, left - kFewWarps * S);
-#pragma unroll
-    for (int k = 0; k < S; ++k) {
-      if (k >= left) break;
-#pragma unroll
-      for (int r = 0; r < R; ++r) {
-        uint32_t a[4];
-        w[r].codes(k, a);
-        const float2 ws[2] = {w[r].scales(k, 0, (warp * S + k) % 8), w[r].scales(k, 1, (warp * S + k) % 8)};
-#pragma unroll
-        for (int t = 0; t < T; ++t) {
-          const float4 s = x.scales[k][t];
-          int c[2][4] = {};
-          multiply_unit<F, kWide>(a, x.codes[k][t], c);
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            float y = float(c[0][i]) * ws[i / 2].x;
-            if constexpr (F == kQ6_K) y = fmaf(float(c[1][i]), ws[i / 2].y, y);
-            sums[r][t][i] = fmaf(y, i % 2 ? s.z : s.x, sums[r][t][i]);
-            if constexpr (Unit<F>::kMin) sums[r][t][i] = fmaf(ws[i / 2].y, i % 2 ? s.w : s.y, sums[r][t][i]);
-          }
-        }
+    for (int h = 0; h < 2; ++h) {
+      if (u >= columns / 32) {
+        unit[r][h] = {};
+        continue;
       }
+      unit[r][h].load_codes(kGlu ? op.w[h] : m, kGlu ? first : first + 8 * h);
+      unit[r][h].load_super(kGlu ? op.w[h] : m, kGlu ? super : super + 8 * h);
     }
   }
+};
+
+// Of tile r and the tokens from `token` on, a lane's token of either parity: its scale, and what its rows are added to, asked for
+// before they are needed.
+template <int R, bool kGlu>
+struct Rest {
+  float scale[2], residual[kGlu ? 1 : 4];
+  __device__ void load(const LinearOp& op, Place at, int r, int token) {
+    const int lane = int(threadIdx.x) % 32, first = (at.item * R + r) * (kGlu ? 8 : 16) + lane / 4;
 #pragma unroll
-  for (int i = 0; i < R * T; ++i) {
-    const float* mine = sums[i / T][i % T];
-    parts[warp][i][lane] = {mine[0], mine[1], mine[2], mine[3]};
+    for (int i = 0; i < 2; ++i) scale[i] = op.x16_scale[min(token + lane % 4 * 2 + i, op.n - 1)] * (1 / kCodeScale);
+    if (kGlu || !op.residual) return;
+#pragma unroll
+    for (int i = 0; i < (kGlu ? 1 : 4); ++i) {
+      const int t = min(token + lane % 4 * 2 + i % 2, op.n - 1), row = min(first + i / 2 * 8, op.w[at.part].rows - 1);
+      residual[i] = __ldcg(op.residual + t * op.residual_stride + row);
+    }
   }
-  __syncthreads();
-  if (warp >= T) return;
-  Sums all[2] = {};
+};
+
+/// Bias, the gated unit, residual.
+template <int R, bool kGlu>
+__device__ void finish(const LinearOp& op, Place at, int r, int token, const float4& sums, const Rest<R, kGlu>& rest) {
+  const int lane = int(threadIdx.x) % 32, first = (at.item * R + r) * (kGlu ? 8 : 16) + lane / 4;
+#pragma unroll
+  for (int i = 0; i < (kGlu ? 2 : 4); ++i) {
+    const int t = token + lane % 4 * 2 + i % 2, row = first + i / 2 * 8;
+    if (t >= op.n || row >= op.w[at.part].rows) continue;
+    const float scale = rest.scale[i % 2];
+    float y = (&sums.x)[i] * scale;
+    if (op.bias[at.part]) y += op.bias[at.part][row];
+    if constexpr (kGlu) {
+      float up = (&sums.x)[2 + i] * scale;
+      if (op.bias[1]) up += op.bias[1][row];
+      y = activate(op.glu, y) * up;
+    }
+    if (!kGlu && op.residual) y = rest.residual[i % (kGlu ? 1 : 4)] + y;
+    op.y[at.part][t * op.y_stride[at.part] + row] = y;
+  }
+}
+
+/// Items from `item` on, a grid apart.
+template <int F, int R, int T, bool kGlu>
+__device__ void own_items(const LinearOp& op, int item, int end, float4* parts) {
+  const int warp = int(threadIdx.x) / 32, warps = int(blockDim.x) / 32, lane = int(threadIdx.x) % 32;
+  const int windows = (op.w[0].columns / 32 + kWindowUnits - 1) / kWindowUnits;
+  const uint4* x = reinterpret_cast<const uint4*>(op.x16) + lane;
+  Place at = place_of<R, kGlu>(op, item);
+  Window<F, R, kGlu> next;
 #pragma unroll
   for (int r = 0; r < R; ++r) {
-    for (int w = 0; w < kFewWarps; ++w) {
-      const float4 p = parts[w][r * T + warp][lane];
-      all[r].of[0] += p.x, all[r].of[1] += p.y, all[r].of[2] += p.z, all[r].of[3] += p.w;
+    if (warp < windows) next.load(op, at, warp, r);
+  }
+  wait_for_predecessor();
+  for (int buffer = 0; item < end; buffer ^= 1) {
+    const Place now = at;
+    item += int(gridDim.x);
+    if (item < end) at = place_of<R, kGlu>(op, item);
+    Rest<R, kGlu> rest;
+    if (warp < R * T) rest.load(op, now, warp / T, warp % T * 8);
+    float sums[R][T][4] = {};
+    for (int w = warp; w < windows; w += warps) {
+      uint4 b[T][4];
+#pragma unroll
+      for (int k = 0; k < 4 * T; ++k) b[k / 4][k % 4] = x[((k / 4 * windows + w) * 4 + k % 4) * 32];
+      const int u = w * kWindowUnits + lane % 4;
+      const bool last = w + warps >= windows;
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        const HalfScales<F> scales[2] = {{next.unit[r][0], u}, {next.unit[r][1], u}};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const uint4 p = scales[0].piece(next.unit[r][0], i), q = scales[1].piece(next.unit[r][1], i);
+          const uint32_t low[4] = {p.x, q.x, p.y, q.y}, high[4] = {p.z, q.z, p.w, q.w};
+#pragma unroll
+          for (int t = 0; t < T; ++t) multiply(sums[r][t], low, b[t][i].x, b[t][i].y), multiply(sums[r][t], high, b[t][i].z, b[t][i].w);
+        }
+        if (!last || item < end) next.load(op, last ? at : now, last ? warp : w + warps, r);
+      }
+    }
+    float4* mine = parts + (buffer * warps + warp) * R * T * 32 + lane;
+#pragma unroll
+    for (int k = 0; k < R * T; ++k) {
+      const float* s = sums[k / T][k % T];
+      mine[k * 32] = {s[0], s[1], s[2], s[3]};
+    }
+    __syncthreads();
+    if (const int k = warp; k < R * T) {  // four warps at least
+      const float4* of = parts + buffer * warps * R * T * 32 + k * 32 + lane;
+      float4 all = {};
+      for (int w = 0; w < warps; ++w) {
+        const float4 p = of[w * R * T * 32];
+        all = {all.x + p.x, all.y + p.y, all.z + p.z, all.w + p.w};
+      }
+      finish<R, kGlu>(op, now, k / T, k % T * 8, all, rest);
     }
   }
-  finish<R>(op, part, first_row, octet + warp, {0, warp, 0, 2}, all[0], {all[1].of[0], all[1].of[1], all[1].of[2], all[1].of[3]});
 }
 
-template <int R, int T>
-__global__ __launch_bounds__(32 * kFewWarps, 2) void own_kernel(const __grid_constant__ LinearOp op) {
-  __shared__ float4 parts[kFewWarps][R * T][32];
+template <int F, int R, int T, bool kGlu>
+__global__ __launch_bounds__(32 * kMostWarps, 1) void own_kernel(const __grid_constant__ LinearOp op, int items) {
+  PLUMB_SHARED(float4, parts);
   let_successor_start();
-  const Place at = place_of<R, T>(op);
-  switch (op.w[at.part].format) {
-    case kQ4_0: return own_rows<kQ4_0, R, T>(op, at.part, at.row, at.octet, parts);
-    case kQ4_1: return own_rows<kQ4_1, R, T>(op, at.part, at.row, at.octet, parts);
-    case kQ5_0: return own_rows<kQ5_0, R, T>(op, at.part, at.row, at.octet, parts);
-    case kQ5_1: return own_rows<kQ5_1, R, T>(op, at.part, at.row, at.octet, parts);
-    case kQ8_0: return own_rows<kQ8_0, R, T>(op, at.part, at.row, at.octet, parts);
-    case kQ4_K: return own_rows<kQ4_K, R, T>(op, at.part, at.row, at.octet, parts);
-    case kQ5_K: return own_rows<kQ5_K, R, T>(op, at.part, at.row, at.octet, parts);
-    default: return own_rows<kQ6_K, R, T>(op, at.part, at.row, at.octet, parts);
-  }
+  own_items<F, R, T, kGlu>(op, int(blockIdx.x), items, parts);
 }
 
-template <int R, int T>
-const char* run_own(Context* c, const LinearOp& op) {
-  return launch(c, own_kernel<R, T>, grid_of<R, T>(op), 32 * kFewWarps, 0, op);
+template <int R, bool kGlu>
+int all_items(const LinearOp& op) {
+  int items = 0;
+  for (int i = 0; i < (kGlu ? 1 : op.parts); ++i) items += items_of<R, kGlu>(op, i);
+  return items;
+}
+
+template <int R, int T, bool kGlu>
+const char* run(Context* c, const LinearOp& op) {
+  const int windows = (op.w[0].columns / 32 + kWindowUnits - 1) / kWindowUnits;
+  int warps = kMostWarps;
+  while (warps > 4 && warps >= 2 * windows) warps /= 2;
+  const int items = all_items<R, kGlu>(op), most = c->processors * (kMostWarps / warps);
+  const char* error = nullptr;
+  with_code_format(op.w[0].format, [&](auto f) {
+    error = launch(c, own_kernel<f.value, R, T, kGlu>, dim3(unsigned(items < most ? items : most)), 32 * warps,
+                   2 * warps * R * T * 32 * int(sizeof(float4)), op, items);
+  });
+  return error;
+}
+
+/// Parts of one format.
+template <bool kGlu>
+const char* by_size(Context* c, const LinearOp& op) {
+  // Items of twice the rows read the activations half as often, but may leave more of the device without work.
+  const auto turns = [&](int items) { return (items + c->processors - 1) / c->processors; };
+  const bool twice = 2 * turns(all_items<2, kGlu>(op)) <= turns(all_items<1, kGlu>(op));
+  if (op.n > 16) return run<1, 4, kGlu>(c, op);
+  if (op.n > 8) return twice ? run<2, 2, kGlu>(c, op) : run<1, 2, kGlu>(c, op);
+  return twice ? run<2, 1, kGlu>(c, op) : run<1, 1, kGlu>(c, op);
 }
 
 }  // namespace
 
 const char* few_own_linear(Context* c, const LinearOp& op) {
-  if (op.glu) return op.n <= 8 ? run_own<2, 1>(c, op) : run_own<2, 2>(c, op);
-  return op.n <= 8 ? run_own<1, 1>(c, op) : run_own<1, 2>(c, op);
+  if (op.glu) return by_size<true>(c, op);
+  LinearOp of_format = op;
+  int parts = 0;
+  for (int i = 0; i < op.parts; ++i) {
+    of_format.w[parts] = op.w[i], of_format.bias[parts] = op.bias[i];
+    of_format.y[parts] = op.y[i], of_format.y_stride[parts] = op.y_stride[i];
+    of_format.parts = ++parts;
+    if (i + 1 < op.parts && op.w[i + 1].format == op.w[i].format) continue;
+    if (const char* error = by_size<false>(c, of_format)) return error;
+    parts = 0;
+  }
+  return nullptr;
 }
 
 }  // namespace plumb::cuda

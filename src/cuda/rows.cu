@@ -146,6 +146,8 @@ __global__ __launch_bounds__(kThreads) void round_kernel(const __grid_constant__
   }
 }
 
+constexpr int kOctetThreads = 1024;
+
 /// The largest of every thread's; every thread gets it.
 __device__ float block_max(float v, float* of_warps) {
   v = warp_max(v);
@@ -193,6 +195,54 @@ __global__ __launch_bounds__(kThreads) void half_kernel(const __grid_constant__ 
     *reinterpret_cast<uint4*>(out + x16_offset(t, piece, op.columns)) = halves;
   }
   if (threadIdx.x == 0) op.x16_scale[t] = ldexpf(1.0f, e);
+}
+
+/// The same for a few tokens, with the norm's factor in the scale: the row is read once.
+__global__ __launch_bounds__(kOctetThreads) void octets_kernel(const __grid_constant__ HalfOp op) {
+  constexpr int kHeld = 4;  // of a thread's four columns at a time, in registers
+  __shared__ float squares[32], largest[32];
+  const int t = int(blockIdx.x), lane = int(threadIdx.x) % 32, columns = (op.columns + 127) / 128 * 128;
+  const float* x = op.x + t * op.x_stride;
+  float sum = 0, top = 0;
+  const auto weights = [&](int i) {
+    return op.norm && i < op.columns ? __ldg(reinterpret_cast<const float4*>(op.norm + i)) : float4{};
+  };
+  const auto four = [&](int i, const float4& g) {
+    if (i >= op.columns) return float4{0, 0, 0, 0};
+    const float4 v = *reinterpret_cast<const float4*>(x + i);
+    if (!op.norm) return v;
+    sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
+    return float4{v.x * g.x, v.y * g.y, v.z * g.z, v.w * g.w};
+  };
+  const auto see = [&](const float4& v) { top = fmaxf(fmaxf(top, fmaxf(fabsf(v.x), fabsf(v.y))), fmaxf(fabsf(v.z), fabsf(v.w))); };
+  const int first = int(threadIdx.x) * 4, step = kOctetThreads * 4;
+  let_successor_start();
+  float4 held[kHeld];  // first the norm's weights, which need not wait
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) held[k] = weights(first + k * step);
+  wait_for_predecessor();
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) held[k] = four(first + k * step, held[k]);
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) see(held[k]);
+  for (int i = first + kHeld * step; i < columns; i += step) see(four(i, weights(i)));
+  sum = warp_sum(sum), top = warp_max(top);
+  if (lane == 0) squares[threadIdx.x / 32] = sum, largest[threadIdx.x / 32] = top;
+  __syncthreads();
+  sum = warp_sum(squares[lane]), top = warp_max(largest[lane]);
+  const int e = top >= 0x1p-100f ? ilogbf(top) - 11 : 0;
+  const float inverse = ldexpf(1.0f, -e);
+  const auto put = [&](int i, const float4& v) {
+    *reinterpret_cast<uint2*>(reinterpret_cast<uint8_t*>(op.x16) + octet_offset(t, i, op.columns)) = {
+        bits(__floats2half2_rn(v.x * inverse, v.y * inverse)), bits(__floats2half2_rn(v.z * inverse, v.w * inverse))};
+  };
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) {
+    if (first + k * step < columns) put(first + k * step, held[k]);
+  }
+  const float squares_of_row = sum;
+  for (int i = first + kHeld * step; i < columns; i += step) put(i, four(i, weights(i)));
+  if (threadIdx.x == 0) op.x16_scale[t] = ldexpf(op.norm ? norm_factor(squares_of_row, op.columns, op.eps) : 1.0f, e);
 }
 
 __global__ void deliver_kernel(const __grid_constant__ DeliverOp op) {
@@ -249,6 +299,7 @@ const char* round_rows(Context* c, const RoundOp& op) {
 }
 
 const char* to_half(Context* c, const HalfOp& op) {
+  if (op.octets) return launch(c, octets_kernel, dim3(unsigned(op.n)), kOctetThreads, 0, op);
   return launch(c, half_kernel, dim3(unsigned(op.n)), kThreads, op.norm ? op.columns * 4 : 0, op);
 }
 

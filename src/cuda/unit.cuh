@@ -100,8 +100,10 @@ struct Unit {
 
   /// What the eight units of a superblock share.
   __device__ void load_super(const Matrix& m, int row, int u) {
+    load_super(m, (int64_t(row / kRowGroup) * (m.columns / 256) + u / 8) * kRowGroup + row % kRowGroup);
+  }
+  __device__ void load_super(const Matrix& m, int64_t i) {
     if constexpr (!kSuper) return;
-    const int64_t i = (int64_t(row / kRowGroup) * (m.columns / 256) + u / 8) * kRowGroup + row % kRowGroup;
     if constexpr (F == kQ4_K || F == kQ5_K) s = __ldg(reinterpret_cast<const uint4*>(m.s) + i);
     if constexpr (F == kQ6_K) s.y = __ldg(reinterpret_cast<const uint16_t*>(m.d) + i);
   }
