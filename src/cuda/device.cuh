@@ -31,7 +31,7 @@ const char* launch(Context* c, void (*kernel)(P...), dim3 grid, int threads, int
   early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = grid, config.blockDim = dim3(unsigned(threads)), config.dynamicSmemBytes = size_t(shared);
-  config.stream = c->stream, config.attrs = &early, config.numAttrs = 1;
+  config.stream = c->stream, config.attrs = &early, config.numAttrs = c->major >= 9 ? 1 : 0;
   return text(cudaLaunchKernelEx(&config, kernel, P(args)...));
 }
 
@@ -43,8 +43,16 @@ inline void wait_for_predecessor() {}
 inline void let_successor_start() {}
 #else
 #define PLUMB_SHARED(type, name) extern __shared__ __align__(16) type name[]
-__device__ inline void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-__device__ inline void let_successor_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+__device__ inline void wait_for_predecessor() {
+#if __CUDA_ARCH__ >= 900  // older devices start a kernel when the one before has ended
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ inline void let_successor_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 #endif
 
 /// 2^x, to the device's own accuracy (2 units in the last place).

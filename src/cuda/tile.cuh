@@ -38,8 +38,13 @@ __device__ inline void arrive_for(TileBarrier& b, int bytes) {
 __device__ inline void wait(TileBarrier& b, int parity) {
   uint32_t over = 0;
   while (!over) {
+#if __CUDA_ARCH__ >= 900
     asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
                  : "=r"(over) : "r"(shared_address(&b)), "r"(parity) : "memory");
+#else
+    asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(over) : "r"(shared_address(&b)), "r"(parity) : "memory");
+#endif
   }
 }
 /// Starts a copy of 16 n bytes that the barrier counts.
