@@ -1,8 +1,8 @@
 #include "base/sha256.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
-#include <string>
 
 namespace plumb {
 namespace {
@@ -18,48 +18,65 @@ constexpr uint32_t kRound[64] = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-struct State {
-  // Of the square roots of the first 8 primes.
-  uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                   0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-
-  void block(const uint8_t* p) {
-    uint32_t w[64];
-    for (int i = 0; i < 16; ++i, p += 4)
-      w[i] = uint32_t(p[0]) << 24 | uint32_t(p[1]) << 16 | uint32_t(p[2]) << 8 | uint32_t(p[3]);
-    for (int i = 16; i < 64; ++i) {
-      const uint32_t a = w[i - 15], b = w[i - 2];
-      w[i] = w[i - 16] + (std::rotr(a, 7) ^ std::rotr(a, 18) ^ a >> 3) + w[i - 7] +
-             (std::rotr(b, 17) ^ std::rotr(b, 19) ^ b >> 10);
-    }
-    uint32_t v[8];
-    std::memcpy(v, h, sizeof v);
-    for (int i = 0; i < 64; ++i) {
-      const uint32_t a = v[0], e = v[4];
-      const uint32_t t1 = v[7] + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) +
-                          ((e & v[5]) ^ (~e & v[6])) + kRound[i] + w[i];
-      const uint32_t t2 =
-          (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-      std::memmove(v + 1, v, 7 * sizeof v[0]);
-      v[4] += t1, v[0] = t1 + t2;
-    }
-    for (int i = 0; i < 8; ++i) h[i] += v[i];
-  }
-};
-
 }  // namespace
 
-Sha256 sha256(std::string_view bytes) {
-  std::string padded(bytes);
-  padded += char(0x80);
-  padded.resize((padded.size() + 8 + 63) / 64 * 64);
-  const uint64_t bits = uint64_t(bytes.size()) * 8;
-  for (int i = 0; i < 8; ++i) padded[padded.size() - 1 - size_t(i)] = char(bits >> (8 * i));
-  State state;
-  for (size_t i = 0; i < padded.size(); i += 64)
-    state.block(reinterpret_cast<const uint8_t*>(padded.data()) + i);
+void Sha256Sum::block(const uint8_t* p) {
+  uint32_t w[64];
+  for (int i = 0; i < 16; ++i, p += 4)
+    w[i] = uint32_t(p[0]) << 24 | uint32_t(p[1]) << 16 | uint32_t(p[2]) << 8 | uint32_t(p[3]);
+  for (int i = 16; i < 64; ++i) {
+    const uint32_t a = w[i - 15], b = w[i - 2];
+    w[i] = w[i - 16] + (std::rotr(a, 7) ^ std::rotr(a, 18) ^ a >> 3) + w[i - 7] +
+           (std::rotr(b, 17) ^ std::rotr(b, 19) ^ b >> 10);
+  }
+  uint32_t v[8];
+  std::memcpy(v, h_, sizeof v);
+  for (int i = 0; i < 64; ++i) {
+    const uint32_t a = v[0], e = v[4];
+    const uint32_t t1 = v[7] + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) +
+                        ((e & v[5]) ^ (~e & v[6])) + kRound[i] + w[i];
+    const uint32_t t2 =
+        (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
+    std::memmove(v + 1, v, 7 * sizeof v[0]);
+    v[4] += t1, v[0] = t1 + t2;
+  }
+  for (int i = 0; i < 8; ++i) h_[i] += v[i];
+}
+
+void Sha256Sum::add(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const size_t held = bytes_ % 64, n = std::min(bytes.size(), 64 - held);
+    if (held == 0 && n == 64) {
+      block(reinterpret_cast<const uint8_t*>(bytes.data()));
+    } else {
+      std::memcpy(rest_ + held, bytes.data(), n);
+      if (held + n == 64) block(rest_);
+    }
+    bytes_ += n, bytes.remove_prefix(n);
+  }
+}
+
+Sha256 Sha256Sum::digest() const {
+  Sha256Sum padded = *this;
+  const uint64_t bits = bytes_ * 8;
+  std::string end(1, char(0x80));
+  end.resize((119 - bytes_ % 64) % 64 + 1);  // then 8 bytes are left of a block
+  for (int i = 7; i >= 0; --i) end += char(bits >> (8 * i));
+  padded.add(end);
   Sha256 out;
-  for (size_t i = 0; i < 32; ++i) out[i] = uint8_t(state.h[i / 4] >> (24 - 8 * (i % 4)));
+  for (size_t i = 0; i < 32; ++i) out[i] = uint8_t(padded.h_[i / 4] >> (24 - 8 * (i % 4)));
+  return out;
+}
+
+Sha256 sha256(std::string_view bytes) {
+  Sha256Sum sum;
+  sum.add(bytes);
+  return sum.digest();
+}
+
+std::string hex(const Sha256& digest) {
+  std::string out;
+  for (uint8_t b : digest) out += "0123456789abcdef"[b >> 4], out += "0123456789abcdef"[b & 15];
   return out;
 }
 
