@@ -40,18 +40,27 @@ PackedCache cache_of(const Gguf& file, const std::string& folder) {
 
 Model::Model(const std::string& path, ModelOptions options)
     : options_(std::move(options)),
-      file_(Gguf::open(path)),
-      program_(build_program(file_)),
+      file_(std::make_shared<const Gguf>(Gguf::open(path))),
+      program_(build_program(*file_)),
       pool_(std::make_unique<Pool>(options_.threads)) {}
 
+Model::Model(const Model& shared, int threads)
+    : options_(shared.options_),
+      file_(shared.file_),
+      program_(shared.program_),
+      pool_(std::make_unique<Pool>(threads)),
+      weights_(shared.weights_) {
+  options_.threads = threads, options_.progress = [](const char*, double) {};
+}
+
 const Tokenizer& Model::tokenizer() const {
-  if (!tokenizer_) tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::load(file_));
+  if (!tokenizer_) tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::load(*file_));
   return *tokenizer_;
 }
 
 const CpuWeights& Model::weights() const {
   if (!weights_) {
-    weights_ = std::make_unique<CpuWeights>(program_, *pool_, cache_of(file_, options_.packed_folder),
+    weights_ = std::make_shared<CpuWeights>(program_, *pool_, cache_of(*file_, options_.packed_folder),
                                             [this](double share) { options_.progress("loading", share); });
     options_.progress("loading", 1);
   }

@@ -29,8 +29,11 @@ class Model {
  public:
   /// Throws Error for whatever is wrong with the file. Weights are made ready when weights() is first called.
   Model(const std::string& path, ModelOptions options);
+  /// The same model with threads of its own, for work beside that of the other's: the file is shared, and the
+  /// weights if they are ready. Not while another thread may make them ready.
+  Model(const Model& shared, int threads);
 
-  const Gguf& file() const { return file_; }
+  const Gguf& file() const { return *file_; }
   const Program& program() const { return program_; }
   /// Runs as another Program from now on: a fault, an ablation. Before weights() and any runner.
   void run_as(Program program) { program_ = std::move(program); }
@@ -50,11 +53,11 @@ class Model {
 
  private:
   ModelOptions options_;
-  Gguf file_;
+  std::shared_ptr<const Gguf> file_;
   Program program_;
   std::unique_ptr<Pool> pool_;
   mutable std::unique_ptr<Tokenizer> tokenizer_;
-  mutable std::unique_ptr<CpuWeights> weights_;
+  mutable std::shared_ptr<const CpuWeights> weights_;
   mutable std::weak_ptr<const CudaModel> on_device_;
   mutable int device_ = 0;  // of on_device_
 };
