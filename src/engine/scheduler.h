@@ -37,6 +37,7 @@ struct AnswerEvent {
   int64_t read = -1;                     // so many tokens of the prompt; -1: another event
   std::vector<ScoredToken> prompt = {};  // scored tokens of the prompt, from `score_from` on
   std::vector<ScoredToken> tokens = {};  // of the answer; scores only where asked for
+  std::vector<uint64_t> hashes = {};     // of the logits that chose, also those that chose the end
   std::string text = {};
   bool first = false;      // the first token of the answer
   AnswerTimes times = {};  // so far
@@ -55,6 +56,7 @@ struct AnswerRequest {
   bool cache_prompt = true;
   int top = -1;                           // likeliest tokens to report with each token; -1: no scores at all
   bool drawn = false;                     // report what each token was drawn from, not what the model said
+  bool hash = false;                      // hear hash_logits() of each row that chooses
   bool progress = false;                  // hear how far the prompt has been read
   int64_t score_from = -1;                // score the prompt's tokens from this one on; -1: none
   std::function<void(AnswerEvent)> hear;  // called on the scheduler's thread; must not throw
@@ -130,7 +132,7 @@ class Scheduler {
   void plan_pieces();
   void step();
   void see(std::span<const Sequences::Row> rows);
-  void tell(Slot& slot, Answer::Step step, std::span<const float> logits);
+  void tell(Slot& slot, Answer::Step step, std::span<const float> logits, uint64_t hash);
   void tell_progress();
   void finish(Slot& slot, AnswerEvent event);
   void end(Job& job, AnswerEvent event);

@@ -95,9 +95,11 @@ void Scheduler::see(std::span<const Sequences::Row> rows) {
     }
   }
   std::vector<Answer::Step> steps(choose.size());
+  std::vector<uint64_t> hashes(choose.size());
   std::vector<std::exception_ptr> errors(choose.size());
   s.model.pool().each(int(choose.size()), [&](int i) {
     Slot& slot = s.slots[size_t(choose[size_t(i)]->sequence)];
+    if (slot.job->request.hash) hashes[size_t(i)] = hash_logits(choose[size_t(i)]->logits);
     if (slot.job->request.generate.n_predict == 0) {
       steps[size_t(i)].stop = Stop::limit;
       return;
@@ -113,15 +115,16 @@ void Scheduler::see(std::span<const Sequences::Row> rows) {
     if (errors[i]) {
       finish(slot, {.error = errors[i]});
     } else {
-      tell(slot, std::move(steps[i]), choose[i]->logits);
+      tell(slot, std::move(steps[i]), choose[i]->logits, hashes[i]);
     }
   }
 }
 
-void Scheduler::tell(Slot& slot, Answer::Step step, std::span<const float> logits) {
+void Scheduler::tell(Slot& slot, Answer::Step step, std::span<const float> logits, uint64_t hash) {
   State& s = *state_;
   const AnswerRequest& r = slot.job->request;
   AnswerEvent event{.text = std::move(step.text)};
+  if (r.hash) event.hashes.push_back(hash);
   const auto now = Clock::now();
   if (slot.next < 0) {
     slot.times.prompt_seconds = seconds_between(slot.started, now);

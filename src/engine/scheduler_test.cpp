@@ -114,6 +114,30 @@ TEST_F(SchedulerOf, ScoresOfAPromptAreThoseOfItsLogits) {
   }
 }
 
+TEST_F(SchedulerOf, HashesAreThoseOfTheLogitsThatChoseWhateverIsCached) {
+  EXPECT_EQ(hash_logits(std::vector<float>{1, -2}), 0xee4ac73c2bd27756u);
+  Scheduler s(model, {}, {.slots = 2});
+  for (int time = 0; time < 2; ++time) {
+    AnswerRequest r = request(20, 4, 5);
+    r.hash = true;
+    std::vector<uint64_t> hashes;
+    std::vector<int> ids = r.prompt;
+    std::promise<void> ended;
+    r.hear = [&](AnswerEvent e) {
+      hashes.insert(hashes.end(), e.hashes.begin(), e.hashes.end());
+      for (const ScoredToken& t : e.tokens) ids.push_back(t.id);
+      if (e.last()) ended.set_value();
+    };
+    s.submit({std::move(r)});
+    ended.get_future().wait();
+    ASSERT_EQ(hashes.size(), 5u);
+    for (size_t i = 0; i < 5; ++i) {
+      const std::vector<int> before(ids.begin(), ids.begin() + 20 + int64_t(i));
+      EXPECT_EQ(hashes[i], hash_logits(testing::logits(model, {}, before))) << i;
+    }
+  }
+}
+
 TEST_F(SchedulerOf, CancelledAnswersEndAtOnceAndFreeTheirSlot) {
   Scheduler s(model, {}, {.slots = 1});
   Listening listening(s);

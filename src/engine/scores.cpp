@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/math.h"
+#include "base/sha256.h"
 #include "engine/perplexity.h"
 
 namespace plumb {
@@ -31,6 +32,13 @@ ScoredToken drawn_token(const std::vector<std::pair<int, double>>& left, int id,
     if (other == id) out.logprob = logprob;
     if (int(out.top.size()) < top) out.top.emplace_back(other, logprob);
   }
+  return out;
+}
+
+uint64_t hash_logits(std::span<const float> logits) {
+  const Sha256 digest = sha256({reinterpret_cast<const char*>(logits.data()), logits.size_bytes()});
+  uint64_t out = 0;
+  for (size_t i = 0; i < 8; ++i) out = out << 8 | digest[i];
   return out;
 }
 

@@ -2,6 +2,7 @@
 // before any sampler touched them, or those that a sampler drew from.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <utility>
 #include <vector>
@@ -24,5 +25,8 @@ ScoredToken score_token(Pool& pool, std::span<const float> logits, int id, int t
 
 /// The same of what a sampler left (Sampler::drawn_from); -infinity for an id that it did not leave.
 ScoredToken drawn_token(const std::vector<std::pair<int, double>>& left, int id, int top);
+
+/// What tells rows of logits apart bit by bit: the first 8 bytes of the SHA-256 of their f32, little-endian.
+uint64_t hash_logits(std::span<const float> logits);
 
 }  // namespace plumb
