@@ -102,9 +102,9 @@ double distance(const Expected& a, const Expected& b, size_t g, size_t i) {
 }
 
 // The candidates under one question, and what of it tells them apart.
-class Comparison {
+class Outcomes {
  public:
-  Comparison(const DiagnoseRequest& request, const Evidence& evidence, const std::vector<Weighed>& all)
+  Outcomes(const DiagnoseRequest& request, const Evidence& evidence, const std::vector<Weighed>& all)
       : evidence_(evidence), simulator_(request, evidence) {
     for (const Weighed& w : all) {
       std::optional<Hypothesis> h = simulator_.run(w.faults, simulator_.program().n_layer);
@@ -157,10 +157,10 @@ std::vector<NextMeasurement> next_measurements(const DiagnoseRequest& request, c
   if (all.size() < 2) return {};
   for (const Question& q : questions_of(*request.theirs[0])) {
     const Evidence evidence = watch(q, request.model.program());
-    const Comparison comparison(request, evidence, all);
+    const Outcomes outcomes(request, evidence, all);
     std::vector<NextMeasurement> list;
     for (size_t g = 0; g < evidence.groups.size(); ++g) {
-      if (std::optional<NextMeasurement> m = comparison.measurement(g)) list.push_back(std::move(*m));
+      if (std::optional<NextMeasurement> m = outcomes.measurement(g)) list.push_back(std::move(*m));
       if (!list.empty()) list.back().prompt = q.prompt;
     }
     // Groups stand in the order of their cost: lines of statistics before elements, early values before late

@@ -140,7 +140,8 @@ void parse_stats(const Json& json, Record& r, const Place& at) {
 Json as_json(const Number& n) {
   if (std::isnan(n.value)) return "nan";
   if (std::isinf(n.value)) return n.value < 0 ? "-inf" : "inf";
-  if (n.value == std::floor(n.value) && std::abs(n.value) < 1e15) return int64_t(n.value);
+  const bool minus_zero = n.value == 0 && std::signbit(n.value);
+  if (n.value == std::floor(n.value) && std::abs(n.value) < 1e15 && !minus_zero) return int64_t(n.value);
   if (n.value == double(float(n.value))) return float(n.value);
   return n.value;
 }

@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "trace/inner.h"
-#include "trace/writer.h"
 
 namespace plumb::trace {
 namespace {
@@ -16,7 +15,7 @@ namespace {
 // Turns what taps show into records.
 class Sink {
  public:
-  Sink(const Program& p, Writer& writer, Level level) : p_(p), writer_(writer), level_(level) {}
+  Sink(const Program& p, RecordSink& writer, Level level) : p_(p), writer_(writer), level_(level) {}
 
   void begin_call() { ++step_; }
 
@@ -65,7 +64,7 @@ class Sink {
   }
 
   const Program& p_;
-  Writer& writer_;
+  RecordSink& writer_;
   Level level_;
   int step_ = -1;
   std::vector<float> narrow_;
@@ -164,6 +163,10 @@ Matching matching_values(const Program& program, const std::string& patterns) {
 
 void record_run(const Model& model, const RunRequest& request) {
   Writer writer(request.path, request.durable);
+  record_run(model, request, writer);
+}
+
+void record_run(const Model& model, const RunRequest& request, RecordSink& writer) {
   Sink sink(model.program(), writer, request.level);
   RunnerOptions options = request.options;
   const Matching wanted = matching_values(model.program(), request.only);
@@ -174,7 +177,11 @@ void record_run(const Model& model, const RunRequest& request) {
                  .where = {.key = "--only"}});
   }
   options.taps = wanted.values, options.inner_taps = wanted.attentions;
-  options.see = [&](const SeenRows& s) { sink.see(s); };
+  options.see = [&](const SeenRows& s) {
+    // A call of the references takes long: between two values it can be left.
+    if (options.cancel && *options.cancel) throw Error({.code = "run.cancelled", .found = "an interrupt"});
+    sink.see(s);
+  };
   options.see_inner = [&](const SeenInner& s) {
     if (wanted.inner.count(inner_name(model.program().nodes[size_t(s.attention)].name, s.part))) sink.see(s);
   };

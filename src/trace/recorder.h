@@ -7,6 +7,7 @@
 
 #include "engine/runner.h"
 #include "trace/measure.h"
+#include "trace/writer.h"
 
 namespace plumb::trace {
 
@@ -50,5 +51,7 @@ bool matches(std::string_view pattern, std::string_view name);
 /// Runs and writes the trace. A value that is not finite ends the run with Error "numeric.nonfinite"; what
 /// led there is in the trace all the same.
 void record_run(const Model& model, const RunRequest& request);
+/// The same into a sink.
+void record_run(const Model& model, const RunRequest& request, RecordSink& sink);
 
 }  // namespace plumb::trace

@@ -69,9 +69,12 @@ Trace Trace::open(const std::string& path) {
 }
 
 Trace Trace::parse(std::string_view text, const std::string& name) {
+  return of(parse_json(text, name), name);
+}
+
+Trace Trace::of(const Json& json, const std::string& name) {
   Trace t;
   t.path_ = name;
-  const Json json = parse_json(text, name);
   t.header_ = parse_header(json, name);
   const Json* records = json.find("records");
   if (!records || !records->array())

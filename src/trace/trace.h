@@ -98,6 +98,7 @@ class Trace {
   static Trace open(const std::string& path);
   /// An evidence file's text.
   static Trace parse(std::string_view text, const std::string& name);
+  static Trace of(const Json& evidence, const std::string& name);
 
   const Header& header() const { return header_; }
   const std::vector<Record>& records() const { return records_; }

@@ -10,7 +10,17 @@
 
 namespace plumb::trace {
 
-class Writer {
+/// Where the records of a run go.
+class RecordSink {
+ public:
+  virtual ~RecordSink() = default;
+  /// Adds a record; `rows` is empty or holds the elements [tokens, heads * dim], stored as F32.
+  virtual void add(Record record, std::span<const float> rows) = 0;
+  /// Adds the header, in which what is said of the records is still missing.
+  virtual void finish(Json header) = 0;
+};
+
+class Writer : public RecordSink {
  public:
   static constexpr int64_t kShardBytes = 64 << 20;  // of data, unless one tensor has more
   static constexpr int64_t kIndexBytes = 256 << 10;
@@ -20,14 +30,12 @@ class Writer {
   /// Not durable: nothing waits for the disk; for traces that are read once and removed.
   explicit Writer(std::string path, bool durable = true);
   /// Removes what was written unless finish() has been called.
-  ~Writer();
+  ~Writer() override;
   Writer(const Writer&) = delete;
 
-  /// Adds a record; `rows` is empty or holds the elements [tokens, heads * dim], stored as F32.
-  void add(Record record, std::span<const float> rows);
-
+  void add(Record record, std::span<const float> rows) override;
   /// Writes the header, with records and shards set, and gives the folder its name.
-  void finish(Json header);
+  void finish(Json header) override;
 
  private:
   struct Entry {
