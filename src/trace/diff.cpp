@@ -216,9 +216,10 @@ Diff diff_traces(const DiffRequest& request, const Trace& ours_trace) {
   }
   Floor floor;
   if (request.model) {
-    d.operations = replay(*request.model, theirs, a.tokens, d.tokens), d.replayed = !d.operations.empty();
+    d.operations = replay(*request.model, theirs, a.tokens, d.tokens, request.cancel),
+    d.replayed = !d.operations.empty();
     replay_inner(*request.model, theirs, d.tokens, d.operations);
-    floor = measure_floor(*request.model, a.tokens, request.cache), d.measured_floor = true;
+    floor = measure_floor(*request.model, a.tokens, request.cache, request.cancel), d.measured_floor = true;
   } else {
     floor = assumed_floor(names_of(ours_trace));
   }
@@ -263,7 +264,7 @@ Diff diff(const DiffRequest& request) {
     unusable.reason = "the trace has none of the model's values";
     return unusable;
   }
-  run.options.arith = Arith::ref64, run.durable = false;
+  run.options.arith = Arith::ref64, run.options.cancel = request.cancel, run.durable = false;
   const TemporaryFolder folder;
   run.path = folder.path() + "/ours.trace";
   record_run(*request.model, run);

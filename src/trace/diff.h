@@ -27,7 +27,8 @@ struct DiffRequest {
   const Trace& theirs;
   const Trace* ours = nullptr;  // or a model
   const Model* model = nullptr;
-  std::string cache = {};  // folder of noise floors
+  std::string cache = {};               // folder of noise floors
+  std::atomic<bool>* cancel = nullptr;  // asked between values; then Error "run.cancelled"
 };
 
 Diff diff(const DiffRequest& request);

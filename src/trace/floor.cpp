@@ -220,7 +220,8 @@ double Floor::of(const std::string& value, const StatError& part, size_t p) cons
   return std::max(elements * at->second[size_t(*part.stat)], 3e-7);
 }
 
-Floor measure_floor(const Model& model, std::span<const int> tokens, const std::string& cache) {
+Floor measure_floor(const Model& model, std::span<const int> tokens, const std::string& cache,
+                    std::atomic<bool>* cancel) {
   tokens = tokens.first(std::min(tokens.size(), kFloorTokens));
   Floor floor;
   for (const Profile& p : all_profiles()) floor.profiles.emplace_back(p.name);
@@ -229,7 +230,7 @@ Floor measure_floor(const Model& model, std::span<const int> tokens, const std::
   floor.whole.clear(), floor.local.clear();
   const TemporaryFolder scratch;
   RunRequest request{.tokens = {tokens.begin(), tokens.end()}};
-  request.durable = false, request.options.arith = Arith::ref64,
+  request.durable = false, request.options.arith = Arith::ref64, request.options.cancel = cancel;
   request.path = scratch.path() + "/ours.trace";
   record_run(model, request);
   const Trace exact_trace = Trace::open(request.path);
@@ -237,7 +238,8 @@ Floor measure_floor(const Model& model, std::span<const int> tokens, const std::
   const int64_t n = int64_t(tokens.size());
   Shares shares;
   for (const Profile& p : all_profiles()) {
-    request.options = p.options, request.path = scratch.path() + "/profile.trace";
+    request.options = p.options, request.options.cancel = cancel,
+    request.path = scratch.path() + "/profile.trace";
     record_run(model, request);
     const Trace trace = Trace::open(request.path);
     const Rows rows(trace);
@@ -246,7 +248,7 @@ Floor measure_floor(const Model& model, std::span<const int> tokens, const std::
       floor.whole[node.name].push_back(d ? d->error : 0);
     }
     for (const Node& node : model.program().nodes) floor.local[node.name].push_back(0);
-    for (const Replayed& r : replay(model, rows, tokens, n))
+    for (const Replayed& r : replay(model, rows, tokens, n, cancel))
       floor.local[r.difference.value].back() = r.difference.error;
     measure_inner(model, exact, rows, n, p.attention, floor);
     shares.add(model, exact, rows, n, floor);

@@ -20,8 +20,10 @@ struct Floor {
 };
 
 /// Ours: f64 on at most kFloorTokens of the tokens, in each profile. Kept in `cache` (a folder; empty:
-/// nowhere) under the model file and the tokens. Writes traces into a temporary folder.
-Floor measure_floor(const Model& model, std::span<const int> tokens, const std::string& cache);
+/// nowhere) under the model file and the tokens. Writes traces into a temporary folder. Error "run.cancelled"
+/// once `cancel` says so.
+Floor measure_floor(const Model& model, std::span<const int> tokens, const std::string& cache,
+                    std::atomic<bool>* cancel = nullptr);
 
 /// Without a model: what each format's rounding would do, growing with depth.
 Floor assumed_floor(const std::vector<std::string>& values);

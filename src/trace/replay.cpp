@@ -184,10 +184,11 @@ class Replay {
 }  // namespace
 
 std::vector<Replayed> replay(const Model& model, const Rows& rows, std::span<const int> tokens,
-                             int64_t positions) {
+                             int64_t positions, std::atomic<bool>* cancel) {
   Replay work(model, rows, tokens, positions);
   std::vector<Replayed> out;
   for (Value v = 0; v <= model.program().output; ++v) {
+    if (cancel && *cancel) throw Error({.code = "run.cancelled", .found = "an interrupt"});
     if (std::optional<Replayed> r = work.one(v)) out.push_back(std::move(*r));
   }
   return out;

@@ -15,9 +15,10 @@ struct Replayed {
   std::string habit = {};  // what explains a difference that is no fault
 };
 
-/// Rows at positions below `positions`, which `tokens` covers; in the order of the Program.
+/// Rows at positions below `positions`, which `tokens` covers; in the order of the Program. Error
+/// "run.cancelled" once `cancel` says so.
 std::vector<Replayed> replay(const Model& model, const Rows& rows, std::span<const int> tokens,
-                             int64_t positions);
+                             int64_t positions, std::atomic<bool>* cancel = nullptr);
 
 /// The relative error if recorded inputs were rounded as engines do: of a matrix product to 8 bits in blocks,
 /// as its weights' format has them; of attention to f16; 0 for other operations. A wrong network's
