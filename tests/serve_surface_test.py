@@ -20,6 +20,9 @@ import numpy as np  # noqa: E402
 from serving import MODEL, PACKED, PLUMB, Server  # noqa: E402
 
 MINIMAL = {"messages": [{"role": "user", "content": "Hi"}], "prompt": "Hi", "content": "Hi", "tokens": [1], "input": "Hi", "max_tokens": 1}
+# Where what is required alone would be much, or means something else.
+OF_PATH = {"/plumb/trace": {"prompt": "Hi", "values": ["logits"]}, "/plumb/hidden": {"input": "Hi", "values": ["output_norm"]},
+           "/plumb/compare": {"trace": {"plumb_trace": 1, "records": []}}}
 
 
 class Document(unittest.TestCase):
@@ -38,7 +41,7 @@ class Document(unittest.TestCase):
         for path, item in self.document["paths"].items():
             if "post" in item:
                 schema = self.schemas[item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]]
-                body = {k: MINIMAL[k] for k in schema["required"]}
+                body = dict(OF_PATH.get(path) or {k: MINIMAL[k] for k in schema["required"]})
                 if "max_tokens" in schema["properties"]:
                     body["max_tokens"] = 1
                 yield path, schema, body

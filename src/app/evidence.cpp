@@ -80,6 +80,13 @@ Json import_log(const std::string& path, const std::string& rules) {
   return read.import(read_file(path, trace::kMaxLogBytes), path);
 }
 
+Json own_engine(const Model& model, const std::string& arith) {
+  Json e;
+  e.set("name", "plumb"), e.set("version", PLUMB_VERSION);
+  e.set("backend", arith == "fast" ? std::string("cpu ") + name(model.isa()) : "reference");
+  return e;
+}
+
 trace::Trace open_evidence(const std::string& path, const std::string& rules) {
   std::error_code failed;
   if (fs::is_directory(path, failed)) return trace::Trace::open(path);

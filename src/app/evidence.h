@@ -12,6 +12,9 @@ namespace plumb {
 /// A trace folder or evidence file, or a log where `rules` (a file) is given or one *.rules lies beside it.
 trace::Trace open_evidence(const std::string& path, const std::string& rules);
 
+/// The engine of our own traces, but for the command.
+Json own_engine(const Model& model, const std::string& arith);
+
 /// What to ask a server that is named as evidence.
 struct ServerQuestion {
   std::string prompt = "The capital of France is";

@@ -10,10 +10,12 @@
 #include "app/flags.h"
 #include "app/progress.h"
 #include "app/sampler_flags.h"
+#include "app/serve_instrument.h"
 #include "app/supervise.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "chat/session.h"
+#include "server/aside.h"
 #include "server/embeddings.h"
 #include "server/server.h"
 
@@ -123,13 +125,18 @@ std::string fingerprint(const ModelFlags& m) {
   return fmt::format("{}-{}-{}-{}", act == "f16" ? "sm90-1" : "cpu-1", act, m.cache_type_k, m.cache_type_v);
 }
 
-void serve(Options& o) {
+// What follows from the flags alone.
+void settle(Options& o) {
   require_fast(o.model);
   collect_keys(o);
   o.listen.host = o.access.host;
   o.listen.body_seconds = o.listen.write_seconds = o.timeout;
   o.listen.head_seconds = std::min(o.listen.head_seconds, o.timeout);
   o.scheduler.cache_bytes = int64_t(o.cache_mib) << 20;
+}
+
+void serve(Options& o) {
+  settle(o);
   const GenerateOptions defaults{.n_predict = o.n_predict, .sampler = o.sampler.sampler()};
   const Json variables =
       o.template_kwargs.empty() ? Json() : parse_json(o.template_kwargs, "--chat-template-kwargs");
@@ -158,11 +165,15 @@ void serve(Options& o) {
   alone.n_ctx = int(scheduler.n_ctx());
   server::Embedder embedder(model, scheduler, alone, o.pooling == "last" ? Pooling::last : Pooling::mean,
                             o.scheduler.queue);
+  ServeInstrument instrument(model, alone);
+  server::Aside aside(kMaxInstrumentQueue);
   http.open({.model = model,
              .scheduler = scheduler,
              .chat = chat.get(),
              .formats = &formats,
              .embedder = &embedder,
+             .instrument = &instrument,
+             .aside = &aside,
              .model_id = id,
              .fingerprint = fingerprint(o.model),
              .defaults = defaults,
@@ -177,6 +188,7 @@ void serve(Options& o) {
              o.scheduler.slots, scheduler.n_ctx(), o.cache_mib);
   fmt::print(stderr, "serving {} at http://{}:{}\n", id, o.access.host, http.port());
   running.wait();
+  aside.stop();
   scheduler.cancel_all();
 }
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "app/command.h"
+#include "app/evidence.h"
 #include "app/fault_flag.h"
 #include "app/flags.h"
 #include "app/progress.h"
@@ -20,9 +21,7 @@ struct TraceOptions {
 };
 
 Json engine(const Model& model, const TraceOptions& o, const std::vector<std::string>& words) {
-  Json e;
-  e.set("name", "plumb"), e.set("version", PLUMB_VERSION);
-  e.set("backend", o.model.arith == "fast" ? std::string("cpu ") + name(model.isa()) : "reference");
+  Json e = own_engine(model, o.model.arith);
   e.set("command", Json::Array(words.begin(), words.end()));
   if (!o.fault.list.empty()) e.set("fault", o.fault.list);
   return e;

@@ -35,6 +35,15 @@ inline constexpr int64_t kMaxJsonBytes = 16 << 20;   // the whole text
 // Conversations (chat/history.h).
 inline constexpr int64_t kMaxHistoryMessages = 65'536;
 
+// Traces, comparisons and hidden values over HTTP (server/instrument.h).
+inline constexpr int64_t kMaxInstrumentTokens = 512;      // tokens of all texts of a request, with its steps
+inline constexpr int kMaxInstrumentSteps = 64;            // tokens chosen after the prompt
+inline constexpr int kMaxInstrumentPatterns = 256;        // names or patterns of values
+inline constexpr int64_t kMaxInstrumentNodes = 950'000;   // JSON values and keys of an answer
+inline constexpr int64_t kMaxInstrumentBytes = 15 << 20;  // of an answer; a request may carry it again
+inline constexpr int64_t kMaxInstrumentWork = 1 << 30;    // bytes of values at hand while a reference runs
+inline constexpr int kMaxInstrumentQueue = 8;             // requests that wait
+
 // Journals (base/journal.h).
 inline constexpr int64_t kMaxJournalRecordBytes = 16 << 20;  // bytes of one record
 inline constexpr int64_t kMaxJournalBytes = 256 << 20;       // bytes of the file

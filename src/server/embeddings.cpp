@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
-
 #include "base/error.h"
 #include "server/openai.h"
 
@@ -14,20 +12,19 @@ namespace {
 constexpr int kPieceTokens = 128;  // between two passes of the answers
 constexpr size_t kMaxTexts = 64;
 
-std::string base64(std::span<const float> vector) {
-  constexpr std::string_view letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::vector<uint8_t> bytes(vector.size_bytes());
-  std::memcpy(bytes.data(), vector.data(), bytes.size());
-  std::string out;
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t three = 0;
-    for (size_t k = 0; k < 3; ++k) three = three << 8 | (i + k < bytes.size() ? bytes[i + k] : 0u);
-    for (size_t k = 0; k < 4; ++k) out += i + k <= bytes.size() ? letters[three >> (18 - 6 * k) & 63] : '=';
+Json embedding_json(size_t index, const std::vector<float>& vector, bool as_base64) {
+  Json one;
+  one.set("object", "embedding"), one.set("index", int64_t(index));
+  if (as_base64) {
+    one.set("embedding", base64(vector));
+  } else {
+    one.set("embedding", Json(Json::Array(vector.begin(), vector.end())));
   }
-  return out;
+  return one;
 }
 
-// A text, ids, or an array of either.
+}  // namespace
+
 std::vector<std::vector<int>> read_texts(Fields& fields, const Service& service) {
   const Json& input = fields.need("input");
   const Json::Array* many = input.array();
@@ -42,19 +39,6 @@ std::vector<std::vector<int>> read_texts(Fields& fields, const Service& service)
   }
   return texts;
 }
-
-Json embedding_json(size_t index, const std::vector<float>& vector, bool as_base64) {
-  Json one;
-  one.set("object", "embedding"), one.set("index", int64_t(index));
-  if (as_base64) {
-    one.set("embedding", base64(vector));
-  } else {
-    one.set("embedding", Json(Json::Array(vector.begin(), vector.end())));
-  }
-  return one;
-}
-
-}  // namespace
 
 class Embedder::Job : public std::enable_shared_from_this<Job> {
  public:

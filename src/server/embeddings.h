@@ -7,11 +7,13 @@
 
 #include "engine/embedding.h"
 #include "engine/scheduler.h"
+#include "server/fields.h"
 #include "server/http.h"
 
 namespace plumb::server {
 
 struct Call;
+struct Service;
 
 class Embedder {
  public:
@@ -36,6 +38,9 @@ class Embedder {
   const int most_;
   std::atomic<int> open_ = 0;
 };
+
+/// The ids of `input`: a text, ids, or an array of at most 64 of either.
+std::vector<std::vector<int>> read_texts(Fields& fields, const Service& service);
 
 /// POST /v1/embeddings.
 void handle_embeddings(Call& call);

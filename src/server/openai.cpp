@@ -1,5 +1,7 @@
 #include "server/openai.h"
 
+#include <cstring>
+
 namespace plumb::server {
 namespace {
 
@@ -71,6 +73,19 @@ Json envelope(const Service& service, const std::string& id, const char* object,
   Json out;
   out.set("id", id), out.set("object", object), out.set("created", int64_t(created));
   out.set("model", service.model_id), out.set("system_fingerprint", service.fingerprint);
+  return out;
+}
+
+std::string base64(std::span<const float> floats) {
+  constexpr std::string_view letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::vector<uint8_t> bytes(floats.size_bytes());
+  std::memcpy(bytes.data(), floats.data(), bytes.size());
+  std::string out;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t three = 0;
+    for (size_t k = 0; k < 3; ++k) three = three << 8 | (i + k < bytes.size() ? bytes[i + k] : 0u);
+    for (size_t k = 0; k < 4; ++k) out += i + k <= bytes.size() ? letters[three >> (18 - 6 * k) & 63] : '=';
+  }
   return out;
 }
 

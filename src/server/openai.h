@@ -38,6 +38,9 @@ Conversation read_conversation(Fields& fields, const Service& service);
 /// An object with id, object, created, model, system_fingerprint.
 Json envelope(const Service& service, const std::string& id, const char* object, std::time_t created);
 
+/// The floats' bytes, little-endian, in base64.
+std::string base64(std::span<const float> floats);
+
 void handle_chat_completions(Call& call);
 void handle_completions(Call& call);
 

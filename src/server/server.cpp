@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "server/aside.h"
 #include "server/embeddings.h"
+#include "server/instrument.h"
 #include "server/messages.h"
 #include "server/native.h"
 #include "server/openai.h"
@@ -39,6 +41,9 @@ constexpr Route kRoutes[] = {
     {"POST", "/apply-template", handle_apply_template},
     {"POST", "/v1/embeddings", handle_embeddings},
     {"POST", "/embeddings", handle_embeddings},
+    {"POST", "/plumb/trace", handle_trace},
+    {"POST", "/plumb/compare", handle_compare},
+    {"POST", "/plumb/hidden", handle_hidden},
     {"POST", "/v1/responses", handle_responses},
     {"POST", "/v1/messages", handle_messages, false, ApiStyle::anthropic},
     {"POST", "/v1/messages/count_tokens", handle_count_tokens, false, ApiStyle::anthropic},
@@ -187,7 +192,9 @@ Server::Server(AccessOptions access, ListenOptions listen, bool insecure,
               },
           .cut_off =
               [&s] {
-                if (s.loaded) s.service->scheduler.cancel_all();
+                if (!s.loaded) return;
+                s.service->scheduler.cancel_all();
+                s.service->aside->stop();
               }});
 }
 

@@ -17,7 +17,9 @@
 
 namespace plumb::server {
 
+class Aside;
 class Embedder;
+class Instrument;
 
 struct Service {
   const Model& model;
@@ -25,6 +27,8 @@ struct Service {
   const ChatPrompt* chat = nullptr;  // null: the model has no template
   Formats* formats = nullptr;        // not null
   Embedder* embedder = nullptr;      // not null
+  Instrument* instrument = nullptr;  // not null
+  Aside* aside = nullptr;            // not null
   std::string model_id;
   std::string fingerprint;        // what decides the bits of an answer besides the request
   GenerateOptions defaults = {};  // of every request

@@ -42,7 +42,7 @@ class Server:
 
     def ask(self, method, path, body=None, headers=None):
         """Status, headers and JSON (or text) of one request."""
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         text = body if isinstance(body, (str, bytes, type(None))) else json.dumps(body)
         c.request(method, path, text, {"Content-Type": "application/json", **(headers or {})})
         r = c.getresponse()
