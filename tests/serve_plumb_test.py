@@ -1,8 +1,10 @@
-"""The instrument over HTTP: traces, comparisons and hidden values equal what `plumb trace` and `plumb diff` write, and answers under way keep their bits."""
+"""The instrument over HTTP: traces, comparisons and hidden values equal what `plumb trace` and `plumb diff` write, receipts replay, and
+answers under way keep their bits."""
 
 import base64
 import concurrent.futures
 import copy
+import hashlib
 import http.client
 import json
 import os
@@ -164,6 +166,73 @@ class Instrument(Case):
         self.refused("/plumb/compare", {"trace": 1}, "/trace")
 
 
+class Receipts(Case):
+    flags = ("-np", "4", "--temp", "0.7", "--top-k", "30")
+    body = {"prompt": TEXT, "max_tokens": 8, "logprobs": 1, "ignore_eos": True}
+
+    def test_a_receipt_holds_what_came_and_replays_as_the_same(self):
+        found = self.ask("/plumb/record", {**self.body, "model": "smol", "n": 2})
+        receipt, answers = found["receipt"], found["receipt"]["answers"]
+        self.assertEqual(receipt["model"]["sha256"], hashlib.sha256(Path(MODEL).read_bytes()).hexdigest())
+        self.assertEqual((receipt["request"]["temperature"], receipt["request"]["top_k"]), (0.7, 30))
+        self.assertEqual(receipt["system_fingerprint"], found["completion"]["system_fingerprint"])
+        plain = self.ask("/v1/completions", {**self.body, "n": 2, "seed": receipt["request"]["seed"]})
+        for choice, again, answer in zip(found["completion"]["choices"], plain["choices"], answers):
+            self.assertEqual(choice, again)
+            self.assertEqual(answer["prompt"], self.ids)
+            self.assertEqual(self.ask("/detokenize", {"tokens": answer["tokens"]})["content"], choice["text"])
+            self.assertEqual((len(answer["tokens"]), len(answer["logits"])), (8, 8))
+        out = self.folder / "l.npy"
+        ids = self.ids + answers[1]["tokens"]
+        r = plumb("logits", "-m", MODEL, "--tokens", ",".join(map(str, ids)), "--all", "-o", out)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        rows = np.load(out).astype("<f4")[len(self.ids) - 1:-1]
+        self.assertEqual([hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in rows], answers[1]["logits"])
+        self.assertEqual(self.ask("/plumb/replay", {"receipt": receipt}), {"same": True, "answers": 2, "tokens": 16, "difference": None})
+        other = Server("-np", "1", "--temp", "0", "--samplers", "temperature")  # its flags are not the receipt's
+        self.addCleanup(other.stop)
+        self.assertEqual(other.ask("POST", "/plumb/replay", {"receipt": receipt})[2]["same"], True)
+
+    def test_a_changed_receipt_is_told_where(self):
+        receipt = self.ask("/plumb/record", {**self.body, "seed": 3})["receipt"]
+
+        def replayed(change):
+            changed = copy.deepcopy(receipt)
+            change(changed)
+            found = self.ask("/plumb/replay", {"receipt": changed})
+            self.assertEqual(found["same"], False)
+            d = found["difference"]
+            return d["what"], d.get("answer"), d.get("index")
+        answer = receipt["answers"][0]
+        self.assertEqual(replayed(lambda r: r["answers"][0]["logits"].__setitem__(5, "0" * 16)), ("logits", 0, 5))
+        self.assertEqual(replayed(lambda r: r["answers"][0]["tokens"].__setitem__(2, answer["tokens"][2] + 1)), ("token", 0, 2))
+        self.assertEqual(replayed(lambda r: (r["answers"][0]["tokens"].pop(), r["answers"][0]["logits"].pop())), ("length", 0, 7))
+        self.assertEqual(replayed(lambda r: r["answers"][0]["prompt"].__setitem__(1, 5)), ("prompt", 0, 1))
+        self.assertEqual(replayed(lambda r: r["request"].update(n=2)), ("answers", 1, 0))
+        self.assertEqual(replayed(lambda r: r["answers"][0].update(finish_reason="stop")), ("finish_reason", 0, 8))
+        self.assertEqual(replayed(lambda r: r["model"].update(sha256="0" * 64)), ("model.sha256", None, None))
+        self.assertEqual(replayed(lambda r: r.update(system_fingerprint="cpu-1-8-f16-f16")), ("system_fingerprint", None, None))
+        self.assertEqual(replayed(lambda r: r["request"].update(temperature=5, seed=8))[0], "token")
+
+    def test_an_end_of_text_is_recorded_with_the_logits_that_chose_it(self):
+        prompt = self.ask("/apply-template", {"messages": [{"role": "user", "content": "What is the capital of France?"}]})["prompt"]
+        body = {"prompt": prompt, "max_tokens": 60, "temperature": 0}
+        receipt = self.ask("/plumb/record", body)["receipt"]
+        answer = receipt["answers"][0]
+        self.assertEqual((answer["finish_reason"], len(answer["logits"])), ("stop", len(answer["tokens"]) + 1))
+        self.assertTrue(self.ask("/plumb/replay", {"receipt": receipt})["same"])
+
+    def test_what_is_wrong_is_named_by_its_pointer(self):
+        self.refused("/plumb/record", {**self.body, "stream": True}, "/stream")
+        self.refused("/plumb/record", {**self.body, "temperature": -1}, "/temperature")
+        receipt = self.ask("/plumb/record", self.body)["receipt"]
+        for change, pointer in (({"plumb_receipt": 2}, "/receipt/plumb_receipt"), ({"more": 1}, "/receipt/more"), ({"answers": {}}, "/receipt/answers"),
+                                ({"model": {}}, "/receipt/model/sha256"), ({"request": {"prompt": TEXT, "temperature": -1}}, "/receipt/request/temperature"),
+                                ({"answers": [{**receipt["answers"][0], "logits": ["x"]}]}, "/receipt/answers/0/logits"),
+                                ({"answers": [{**receipt["answers"][0], "tokens": ["x"]}]}, "/receipt/answers/0/tokens")):
+            self.refused("/plumb/replay", {"receipt": {**receipt, **change}}, pointer)
+
+
 class Together(Case):
     flags = ("-np", "4", "--api-key", "one", "--api-key", "two")
 
@@ -178,7 +247,7 @@ class Together(Case):
         cls.scratch = tempfile.TemporaryDirectory()
 
     def test_without_a_key_nothing_is_measured(self):
-        for name in ("trace", "compare", "hidden"):
+        for name in ("trace", "compare", "hidden", "record", "replay"):
             self.assertEqual(self.server.ask("POST", f"/plumb/{name}", {})[0], 401)
             self.ask(f"/plumb/{name}", {}, 400)
 

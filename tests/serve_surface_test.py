@@ -31,6 +31,8 @@ class Document(unittest.TestCase):
         cls.server = Server("-np", "4", "--metrics")
         cls.document = cls.server.ask("GET", "/openapi.json")[2]
         cls.schemas = cls.document["components"]["schemas"]
+        recorded = cls.server.ask("POST", "/plumb/record", {"prompt": "Hi", "max_tokens": 1})[2]
+        cls.of_path = {**OF_PATH, "/plumb/replay": {"receipt": recorded["receipt"]}}
 
     @classmethod
     def tearDownClass(cls):
@@ -41,7 +43,7 @@ class Document(unittest.TestCase):
         for path, item in self.document["paths"].items():
             if "post" in item:
                 schema = self.schemas[item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]]
-                body = dict(OF_PATH.get(path) or {k: MINIMAL[k] for k in schema["required"]})
+                body = dict(self.of_path.get(path) or {k: MINIMAL[k] for k in schema["required"]})
                 if "max_tokens" in schema["properties"]:
                     body["max_tokens"] = 1
                 yield path, schema, body

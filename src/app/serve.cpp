@@ -17,6 +17,7 @@
 #include "chat/session.h"
 #include "server/aside.h"
 #include "server/embeddings.h"
+#include "server/receipt.h"
 #include "server/server.h"
 
 namespace plumb {
@@ -166,6 +167,7 @@ void serve(Options& o) {
   server::Embedder embedder(model, scheduler, alone, o.pooling == "last" ? Pooling::last : Pooling::mean,
                             o.scheduler.queue);
   ServeInstrument instrument(model, alone);
+  server::FileHash file_hash(model);
   server::Aside aside(kMaxInstrumentQueue);
   http.open({.model = model,
              .scheduler = scheduler,
@@ -173,6 +175,7 @@ void serve(Options& o) {
              .formats = &formats,
              .embedder = &embedder,
              .instrument = &instrument,
+             .file_hash = &file_hash,
              .aside = &aside,
              .model_id = id,
              .fingerprint = fingerprint(o.model),

@@ -153,6 +153,11 @@ int64_t Gguf::file_bytes() const { return state_->bytes; }
 std::span<const GgufValue> Gguf::values() const { return state_->values; }
 std::span<const GgufTensor> Gguf::tensors() const { return state_->tensors; }
 const std::vector<std::string>& Gguf::files() const { return state_->files; }
+std::vector<std::span<const uint8_t>> Gguf::contents() const {
+  std::vector<std::span<const uint8_t>> out;
+  for (const MappedFile& map : state_->maps) out.push_back(map.bytes());
+  return out;
+}
 
 const GgufValue* Gguf::find(std::string_view key) const {
   return find_value(state_->values, state_->keys, key);

@@ -62,9 +62,10 @@ class Gguf {
   Gguf& operator=(Gguf&&) noexcept;
   ~Gguf();
 
-  const std::string& path() const;                // as given to open, or the name given to parse
-  const std::vector<std::string>& files() const;  // of all parts; GgufTensor::file counts them
-  uint32_t version() const;                       // 2 or 3
+  const std::string& path() const;                         // as given to open, or the name given to parse
+  const std::vector<std::string>& files() const;           // of all parts; GgufTensor::file counts them
+  std::vector<std::span<const uint8_t>> contents() const;  // of the same; none after parse
+  uint32_t version() const;                                // 2 or 3
   uint64_t alignment() const;
   int64_t file_bytes() const;                   // of all parts together
   std::span<const GgufValue> values() const;    // in file order

@@ -30,6 +30,7 @@ class Session : public std::enable_shared_from_this<Session> {
     c.text += event.text;
     c.prompt.insert(c.prompt.end(), event.prompt.begin(), event.prompt.end());
     c.tokens.insert(c.tokens.end(), event.tokens.begin(), event.tokens.end());
+    c.hashes.insert(c.hashes.end(), event.hashes.begin(), event.hashes.end());
     c.times = event.times;
     if (event.stop) {
       c.stop = event.stop, c.stop_string = event.stop_string;

@@ -15,6 +15,7 @@ namespace plumb::server {
 struct Choice {
   std::string text = {};
   std::vector<ScoredToken> prompt = {}, tokens = {};
+  std::vector<uint64_t> hashes = {};  // of logits, where asked for
   std::optional<Stop> stop = {};
   std::string stop_string = {};
   AnswerTimes times = {};

@@ -1,19 +1,10 @@
 // POST /v1/completions, with echo and log probabilities of the prompt: what evaluation harnesses score with.
-#include "server/openai.h"
+#include "server/completions.h"
 
 namespace plumb::server {
 namespace {
 
 constexpr size_t kMaxPrompts = 64;
-
-struct TextAsked {
-  StreamFields stream;
-  OwnFields own;
-  int n = 1, top = -1;
-  bool echo = false;
-  std::vector<std::string> echoed;        // text of each prompt
-  std::vector<std::vector<int>> prompts;  // their ids
-};
 
 int64_t characters(const std::string& text) {
   int64_t n = 0;
@@ -23,7 +14,7 @@ int64_t characters(const std::string& text) {
 
 class TextStyle : public Style {
  public:
-  TextStyle(const Service& service, TextAsked asked)
+  TextStyle(const Service& service, TextRun asked)
       : service_(service), asked_(std::move(asked)), scores_{service.model.tokenizer(), asked_.own.margin} {}
 
   Json whole(const std::vector<Choice>& choices) override {
@@ -116,14 +107,14 @@ class TextStyle : public Style {
   }
 
   const Service& service_;
-  const TextAsked asked_;
+  const TextRun asked_;
   const ScoreText scores_;
   const std::string id_ = new_id("cmpl-");
   const std::time_t created_ = std::time(nullptr);
 };
 
 // A text, ids, or an array of either.
-void read_prompts(Fields& fields, const Service& service, TextAsked& asked) {
+void read_prompts(Fields& fields, const Service& service, TextRun& asked) {
   const Json& prompt = fields.need("prompt");
   const Json::Array* many = prompt.array();
   if (many && (many->empty() || (*many)[0].integer())) many = nullptr;
@@ -140,33 +131,47 @@ void read_prompts(Fields& fields, const Service& service, TextAsked& asked) {
 
 }  // namespace
 
-void handle_completions(Call& call) {
-  Fields fields(call.body);
-  check_model(fields, call.service);
-  TextAsked asked{
-      .stream = read_stream_fields(fields), .own = read_own_fields(fields), .echoed = {}, .prompts = {}};
-  AnswerRequest request = read_answer_fields(fields, call.service);
+std::vector<AnswerRequest> TextRun::requests() const {
+  std::vector<AnswerRequest> out;
+  AnswerRequest one = request;
+  for (const std::vector<int>& prompt : prompts) {
+    one.prompt = prompt;
+    repeat(out, one, n);
+  }
+  return out;
+}
+
+TextRun read_text_run(const Json& body, const Service& service, const std::string& pointer) {
+  Fields fields(body, pointer);
+  check_model(fields, service);
+  TextRun run{.stream = read_stream_fields(fields), .own = read_own_fields(fields)};
+  run.request = read_answer_fields(fields, service);
   if (!fields.find("max_tokens") && !fields.find("n_predict"))
-    request.generate.n_predict = 16;  // OpenAI's default
-  asked.n = int(fields.integer("n", 1, 1, 8));
-  asked.top = int(fields.integer("logprobs", asked.own.margin ? 0 : -1, 0, 20));
-  asked.echo = fields.boolean("echo", false);
-  if (const Json* best = fields.find("best_of"); best && best->integer() != asked.n)
+    run.request.generate.n_predict = 16;  // OpenAI's default
+  run.n = int(fields.integer("n", 1, 1, 8));
+  run.top = int(fields.integer("logprobs", run.own.margin ? 0 : -1, 0, 20));
+  run.echo = fields.boolean("echo", false);
+  if (const Json* best = fields.find("best_of"); best && best->integer() != run.n)
     refuse_unsupported(fields.at("best_of"), "best_of other than n");
   if (fields.find("suffix")) refuse_unsupported(fields.at("suffix"), "suffix");
   accept_idle_fields(fields);
-  read_output_format(fields, *call.service.formats, request.generate);
-  read_prompts(fields, call.service, asked);
+  read_output_format(fields, *service.formats, run.request.generate);
+  read_prompts(fields, service, run);
   fields.finish();
-  request.top = asked.top;
-  if (asked.echo && asked.top >= 0) request.score_from = std::max<int64_t>(1, asked.own.echo_from);
-  std::vector<AnswerRequest> requests;
-  for (const std::vector<int>& prompt : asked.prompts) {
-    request.prompt = prompt;
-    repeat(requests, request, asked.n);
-  }
-  const bool stream = asked.stream.stream;
-  answer_with(call, std::move(requests), std::make_unique<TextStyle>(call.service, std::move(asked)), stream);
+  run.request.top = run.top;
+  if (run.echo && run.top >= 0) run.request.score_from = std::max<int64_t>(1, run.own.echo_from);
+  return run;
+}
+
+std::unique_ptr<Style> text_style(const Service& service, TextRun run) {
+  return std::make_unique<TextStyle>(service, std::move(run));
+}
+
+void handle_completions(Call& call) {
+  TextRun run = read_text_run(call.body, call.service);
+  const bool stream = run.stream.stream;
+  std::vector<AnswerRequest> requests = run.requests();
+  answer_with(call, std::move(requests), text_style(call.service, std::move(run)), stream);
 }
 
 }  // namespace plumb::server

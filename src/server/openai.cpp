@@ -38,9 +38,10 @@ OwnFields read_own_fields(Fields& fields) {
   Fields own(*v, fields.at("plumb"));
   out.margin = own.boolean("margin", false);
   out.echo_from = own.integer("echo_from", 0, 0, int64_t(1) << 40);
-  for (const char* later : {"receipt", "logit_hash", "hidden"}) {
-    if (own.find(later))
-      refuse_unsupported(own.at(later), std::string(later) + ", which this server does not give");
+  for (const auto& [name, route] :
+       {std::pair("receipt", "record"), {"logit_hash", "record"}, {"hidden", "hidden"}}) {
+    if (own.find(name))
+      refuse_unsupported(own.at(name), std::string(name) + ", which /plumb/" + route + " gives");
   }
   own.finish();
   return out;

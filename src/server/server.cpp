@@ -9,6 +9,7 @@
 #include "server/messages.h"
 #include "server/native.h"
 #include "server/openai.h"
+#include "server/receipt.h"
 #include "server/responses.h"
 #include "server/web_files.h"
 
@@ -44,6 +45,8 @@ constexpr Route kRoutes[] = {
     {"POST", "/plumb/trace", handle_trace},
     {"POST", "/plumb/compare", handle_compare},
     {"POST", "/plumb/hidden", handle_hidden},
+    {"POST", "/plumb/record", handle_record},
+    {"POST", "/plumb/replay", handle_replay},
     {"POST", "/v1/responses", handle_responses},
     {"POST", "/v1/messages", handle_messages, false, ApiStyle::anthropic},
     {"POST", "/v1/messages/count_tokens", handle_count_tokens, false, ApiStyle::anthropic},

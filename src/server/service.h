@@ -19,6 +19,7 @@ namespace plumb::server {
 
 class Aside;
 class Embedder;
+class FileHash;
 class Instrument;
 
 struct Service {
@@ -28,6 +29,7 @@ struct Service {
   Formats* formats = nullptr;        // not null
   Embedder* embedder = nullptr;      // not null
   Instrument* instrument = nullptr;  // not null
+  FileHash* file_hash = nullptr;     // not null
   Aside* aside = nullptr;            // not null
   std::string model_id;
   std::string fingerprint;        // what decides the bits of an answer besides the request
