@@ -19,22 +19,33 @@ constexpr std::string_view kNames[] = {"penalties", "dry",   "top_n_sigma", "top
                                        "top_p",     "min_p", "xtc",         "temperature"};
 constexpr uint64_t kXtc = uint64_t(1) << 63;  // draws of its own, beside those of the sequences
 
+bool any_above(std::span<const float> logits, float least) {
+  int any = 0;  // no branch: the compiler takes several at a time
+  for (const float x : logits) any |= int(x > least);
+  return any != 0;
+}
+
 // The k best of the allowed logits, sorted: one pass, as few are better than the k-th best so far.
 Candidates best_of(std::span<const float> logits, std::span<const uint64_t> allowed, size_t k) {
+  constexpr size_t kBlock = 64;
   Candidates heap;  // the worst on top
   heap.reserve(k + 1);
   float least = -std::numeric_limits<float>::infinity();
-  for (size_t i = 0; i < logits.size(); ++i) {
-    // Ids ascend, so among equals those found first stay.
-    if (heap.size() == k && logits[i] <= least) continue;
-    if (!allowed.empty() && !is_allowed(allowed, int(i))) continue;
-    heap.push_back({int(i), double(logits[i])});
-    std::push_heap(heap.begin(), heap.end(), before);
-    if (heap.size() > k) {
-      std::pop_heap(heap.begin(), heap.end(), before);
-      heap.pop_back();
+  for (size_t from = 0; from < logits.size(); from += kBlock) {
+    const size_t end = std::min(from + kBlock, logits.size());
+    if (heap.size() == k && !any_above(logits.subspan(from, end - from), least)) continue;
+    for (size_t i = from; i < end; ++i) {
+      // Ids ascend, so among equals those found first stay.
+      if (heap.size() == k && logits[i] <= least) continue;
+      if (!allowed.empty() && !is_allowed(allowed, int(i))) continue;
+      heap.push_back({int(i), double(logits[i])});
+      std::push_heap(heap.begin(), heap.end(), before);
+      if (heap.size() > k) {
+        std::pop_heap(heap.begin(), heap.end(), before);
+        heap.pop_back();
+      }
+      least = float(heap.front().logit);
     }
-    least = float(heap.front().logit);
   }
   std::sort_heap(heap.begin(), heap.end(), before);
   return heap;
