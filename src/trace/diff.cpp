@@ -151,15 +151,16 @@ void judge_all(const DiffRequest& request, const Floor& floor, Diff& d) {
   }
 }
 
-// A floor measured on healthy activations is raised to what 8 bits, and a cache in f16, do to theirs, where
-// they compute in 8 bits.
+// A floor measured on healthy activations is raised to what 8 bits and a cache in f16, or scores in bf16, do
+// to theirs, where they compute so.
 void raise_floors(const DiffRequest& request, const Rows& theirs, const std::vector<int>& tokens, Diff& d) {
-  if (!d.operation_profile.starts_with("q8")) return;
+  const bool bf16 = d.operation_profile == "bf16";
+  if (!bf16 && !d.operation_profile.starts_with("q8")) return;
   std::vector<int> rest;
   for (int i : d.lit) {
     Replayed& r = d.operations[size_t(i)];
     r.difference.floor =
-        std::max(r.difference.floor, rounding_error(*request.model, theirs, tokens, d.tokens, r));
+        std::max(r.difference.floor, rounding_error(*request.model, theirs, tokens, d.tokens, r, bf16));
     r.difference.score = score_of(r.difference);
     if (r.difference.score > 1) rest.push_back(i);
   }

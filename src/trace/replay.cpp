@@ -19,9 +19,14 @@ class Replay {
       : model_(model), p_(model.program()), rows_(rows), tokens_(tokens.first(size_t(positions))) {}
 
   // What it would do to the operation to round the inputs that were recorded.
-  double rounding_error(const Replayed& r) {
+  double rounding_error(const Replayed& r, bool bf16) {
     const auto& op = p_.nodes[size_t(r.value)].op;
-    if (const auto* linear = std::get_if<Linear>(&op)) {
+    if (bf16) {
+      if (!std::holds_alternative<Attention>(op)) return 0;
+      other_ = p_;
+      std::get<Attention>(other_->nodes[size_t(r.value)].op).wrong.scores = Rounded::bf16;
+      round_ = [](std::vector<double>&, int64_t) {};
+    } else if (const auto* linear = std::get_if<Linear>(&op)) {
       const int64_t block =
           info(p_.weights[size_t(linear->w)].format).block == 256 ? 256 : 32;  // as llama.cpp
       round_ = [block](std::vector<double>& x, int64_t size) { round_blocks(x, size, block); };
@@ -32,7 +37,7 @@ class Replay {
     }
     Comparison c(p_.nodes[size_t(r.value)].name, 1);
     pieces(r, c);
-    round_ = nullptr;
+    round_ = nullptr, other_.reset();
     return c.result().error;
   }
 
@@ -140,8 +145,8 @@ class Replay {
     if (round_) {
       Full rounded = inputs;
       for (auto& [v, x] : rounded) round_(x, p_.shape(v).size());
-      Reference<double>::evaluate(p_, model_.pool(), tokens_.subspan(size_t(first), size_t(count)), first,
-                                  r.segment, rounded);
+      Reference<double>::evaluate(other_ ? *other_ : p_, model_.pool(),
+                                  tokens_.subspan(size_t(first), size_t(count)), first, r.segment, rounded);
       for (int64_t position : wanted) {
         const auto at = size_t((position - first) * size);
         c.add(position, std::span(rounded[r.value]).subspan(at, size_t(size)),
@@ -175,6 +180,7 @@ class Replay {
 
   // What piece() does to inputs, of rows of some size, to compare with itself; null: it compares with theirs.
   std::function<void(std::vector<double>&, int64_t)> round_;
+  std::optional<Program> other_ = {};  // what it computes them with
   const Model& model_;
   const Program& p_;
   const Rows& rows_;
@@ -195,8 +201,9 @@ std::vector<Replayed> replay(const Model& model, const Rows& rows, std::span<con
 }
 
 double rounding_error(const Model& model, const Rows& rows, std::span<const int> tokens, int64_t positions,
-                      const Replayed& replayed) {
-  return replayed.segment.size() == 1 ? Replay(model, rows, tokens, positions).rounding_error(replayed) : 0;
+                      const Replayed& replayed, bool bf16) {
+  if (replayed.segment.size() != 1) return 0;
+  return Replay(model, rows, tokens, positions).rounding_error(replayed, bf16);
 }
 
 }  // namespace plumb::trace

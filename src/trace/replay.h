@@ -21,10 +21,10 @@ std::vector<Replayed> replay(const Model& model, const Rows& rows, std::span<con
                              int64_t positions, std::atomic<bool>* cancel = nullptr);
 
 /// The relative error if recorded inputs were rounded as engines do: of a matrix product to 8 bits in blocks,
-/// as its weights' format has them; of attention to f16; 0 for other operations. A wrong network's
-/// activations may be far more spiky, and its scores far larger, than those that the noise floor was measured
-/// on.
+/// as its weights' format has them; of attention to f16, or for `bf16` if its scores were; 0 for others. A
+/// wrong network's activations may be far more spiky, and its scores far larger, than those that the noise
+/// floor was measured on.
 double rounding_error(const Model& model, const Rows& rows, std::span<const int> tokens, int64_t positions,
-                      const Replayed& replayed);
+                      const Replayed& replayed, bool bf16);
 
 }  // namespace plumb::trace
