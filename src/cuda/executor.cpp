@@ -228,26 +228,23 @@ void Executor::one_token(const LinearStep& s, const LinearOp& base) {
 void Executor::convert(const LinearStep& s, LinearOp& op) {
   if (state_.f32) return;
   const int columns = p_.shape(s.x).size();
-  if (op.own_order) {
-    op.x16 = reinterpret_cast<const uint16_t*>(x16_.data()), op.x16_scale = x16_scale_.floats();
-    error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()),
-                                        x16_scale_.floats(), op.n, columns, op.norm, op.eps, 1});
-    return;
-  }
+  uint16_t* const x16 = reinterpret_cast<uint16_t*>(x16_.data());
+  op.x16 = x16, op.x16_scale = x16_scale_.floats();
+  const auto half = [&](int octets) {
+    error_ = api_.half(state_.context,
+                       {op.x, op.x_stride, x16, x16_scale_.floats(), op.n, columns, op.norm, op.eps, octets});
+  };
+  if (op.own_order) return half(1);
   bool floats = false, codes = false;
   for (const LinearStep::Part& part : s.parts) {
     (op.rounding == kHalves || float_format(state_.weights.matrix(part.w).format) ? floats : codes) = true;
   }
   op.codes = codes_at(codes_.data(), op.n <= kFewTokens ? (op.n + 7) / 8 * 8 : op.n, columns);
-  op.x16 = reinterpret_cast<const uint16_t*>(x16_.data()), op.x16_scale = x16_scale_.floats();
   if (codes) {
     error_ = api_.round(state_.context,
                         {op.x, op.x_stride, op.codes, op.n, columns, op.rounding, op.norm, op.eps});
   }
-  if (floats && !error_) {
-    error_ = api_.half(state_.context, {op.x, op.x_stride, reinterpret_cast<uint16_t*>(x16_.data()),
-                                        x16_scale_.floats(), op.n, columns, op.norm, op.eps, 0});
-  }
+  if (floats && !error_) half(0);
 }
 
 bool Executor::in_halves(const LinearStep& s) const {
