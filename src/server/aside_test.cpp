@@ -8,9 +8,12 @@
 #include <thread>
 
 #include "base/error.h"
+#include "engine/test_support.h"
 
 namespace plumb::server {
 namespace {
+
+using testing::code_of;
 
 // Remembers what was sent, and plays the client that goes away.
 class Heard : public Reply {
@@ -28,15 +31,6 @@ class Heard : public Reply {
   std::promise<int> sent_;
   std::function<void()> on_gone_;
 };
-
-std::string code_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.code();
-  }
-  return "nothing thrown";
-}
 
 // A piece that runs until it is let go or gone.
 struct Blocking {
