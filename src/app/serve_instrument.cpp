@@ -7,6 +7,7 @@
 
 #include "app/diff_report.h"
 #include "app/evidence.h"
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/priority.h"
 #include "server/fields.h"
@@ -256,9 +257,7 @@ class Pooled {
   std::vector<double> sum_;
 };
 
-void stop_if(const std::atomic<bool>& gone) {
-  if (gone) throw Error({.code = "run.cancelled", .found = "a client that is gone"});
-}
+constexpr const char* kGone = "a client that is gone";
 
 }  // namespace
 
@@ -285,7 +284,7 @@ std::vector<HiddenRows> ServeInstrument::hidden_of(const std::vector<int>& ids,
   }
   if (!options.taps.empty()) {
     options.see = [&](const SeenRows& s) {
-      stop_if(gone);
+      stop_if(&gone, kGone);
       std::visit(
           [&](const auto* x) {
             for (int row = 0; row < s.rows; ++row) found.at(s.value).add(x + row * s.stride);
@@ -323,7 +322,7 @@ server::Instrument::Work<Hidden> ServeInstrument::hidden(HiddenOrder order) {
   return [this, order = std::move(order), values](std::atomic<bool>& gone) {
     Hidden out;
     for (const std::vector<int>& ids : order.texts) {
-      stop_if(gone);
+      stop_if(&gone, kGone);
       out.push_back(hidden_of(ids, values, order.pooling, gone));
     }
     return out;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/limits.h"
 #include "gguf/writer.h"
@@ -116,7 +117,7 @@ void quantize(const Gguf& file, const QuantizePlan& plan, const std::string& pat
   int64_t done = 0, all = 0;
   for (const QuantizePlan::Change& c : plan.changes) all += c.tensor->elements();
   const auto step = [&](const GgufTensor& t, int64_t weights) {
-    if (cancel && cancel->load()) throw Error({.code = "run.cancelled", .found = "an interrupt"});
+    stop_if(cancel);
     done += weights;
     progress(std::string(t.name).c_str(), double(done) / double(std::max<int64_t>(1, all)));
   };

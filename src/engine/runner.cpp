@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/half.h"
 #include "cpu/executor.h"
@@ -286,8 +287,7 @@ void Runner::pieces(std::span<const int> tokens, int most,
   check_tokens(model_, tokens, length_, n_ctx_);
   const size_t total = tokens.size();
   while (!tokens.empty()) {
-    if (options_.cancel && options_.cancel->load())
-      throw Error({.code = "run.cancelled", .found = "an interrupt"});
+    stop_if(options_.cancel);
     size_t n = std::min(tokens.size(), size_t(most));
     if (tokens.size() == n + 1 && n > 2)
       --n;  // a token alone takes other kernels on CUDA, with other bits in f16

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "base/error.h"
+#include "base/cancel.h"
 #include "base/sha256.h"
 
 namespace plumb::server {
@@ -74,7 +74,7 @@ std::string FileHash::compute(const std::atomic<bool>& gone) {
   Sha256Sum sum;
   for (const std::span<const uint8_t> file : model_.file().contents()) {
     for (size_t at = 0; at < file.size(); at += kPiece) {
-      if (gone) throw Error({.code = "run.cancelled", .found = "a client that is gone"});
+      stop_if(&gone, "a client that is gone");
       const auto piece = file.subspan(at, std::min(kPiece, file.size() - at));
       sum.add({reinterpret_cast<const char*>(piece.data()), piece.size()});
     }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/cancel.h"
 #include "base/error.h"
 #include "trace/inner.h"
 
@@ -179,7 +180,7 @@ void record_run(const Model& model, const RunRequest& request, RecordSink& write
   options.taps = wanted.values, options.inner_taps = wanted.attentions;
   options.see = [&](const SeenRows& s) {
     // A call of the references takes long: between two values it can be left.
-    if (options.cancel && *options.cancel) throw Error({.code = "run.cancelled", .found = "an interrupt"});
+    stop_if(options.cancel);
     sink.see(s);
   };
   options.see_inner = [&](const SeenInner& s) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <set>
 
+#include "base/cancel.h"
 #include "base/half.h"
 #include "program/reference.h"
 
@@ -194,7 +195,7 @@ std::vector<Replayed> replay(const Model& model, const Rows& rows, std::span<con
   Replay work(model, rows, tokens, positions);
   std::vector<Replayed> out;
   for (Value v = 0; v <= model.program().output; ++v) {
-    if (cancel && *cancel) throw Error({.code = "run.cancelled", .found = "an interrupt"});
+    stop_if(cancel);
     if (std::optional<Replayed> r = work.one(v)) out.push_back(std::move(*r));
   }
   return out;

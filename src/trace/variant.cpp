@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/cancel.h"
 #include "base/error.h"
 #include "trace/inner.h"
 
@@ -91,7 +92,7 @@ class Runs {
 
  private:
   void node(Value v, std::span<const T> rows) {
-    if (run_.cancel && run_.cancel->load()) throw Error({.code = "run.cancelled", .found = "an interrupt"});
+    stop_if(run_.cancel);
     const Shape shape = p_.shape(v);
     if (needs_.shown[size_t(v)]) show(p_.nodes[size_t(v)].name, shape.heads, shape.dim, rows);
   }
