@@ -33,7 +33,7 @@ class Schemas(unittest.TestCase):
                 "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}})
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             found = list(pool.map(answer, enumerate(asked)))
-        valid = cut = refused = 0
+        valid = hurried = refused = 0
         for (schema, spoilt), (status, _, body) in zip(asked, found):
             if spoilt:
                 self.assertEqual((status, body["error"]["plumb"]["code"]), (400, "schema.unsupported"), schema)
@@ -41,15 +41,12 @@ class Schemas(unittest.TestCase):
                 continue
             self.assertEqual(status, 200, f"{body} {schema}")
             choice = body["choices"][0]
-            if choice["finish_reason"] == "length":  # says so, as OpenAI's does
-                cut += 1
-                continue
+            hurried += choice["finish_reason"] == "length"  # completed in time, and says that there was a limit
             checker = schema_test.Validator(schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
             errors = [e.message for e in checker.iter_errors(json.loads(choice["message"]["content"]))]
             self.assertEqual(errors, [], f"{choice} {schema}")
             valid += 1
-        print(f"{COUNT} schemas: {valid} answers valid, {refused} refused with 400, {cut} cut off at 400 tokens", flush=True)
-        self.assertLess(cut, COUNT / 4)
+        print(f"{COUNT} schemas: {valid} answers valid, {refused} refused with 400; {hurried} of the valid were completed early, within 400 tokens", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ class Answer {
     std::optional<Stop> stop = {};
   };
 
-  /// `prompt` is not empty; `choice` numbers the answers to one prompt, each with draws of its own.
-  Answer(const Tokenizer& tokenizer, const GenerateOptions& options, std::vector<int> prompt,
+  /// `prompt` is not empty; the answer ends at n_ctx at the latest, prompt included; `choice` numbers the
+  /// answers to one prompt, each with draws of its own.
+  Answer(const Tokenizer& tokenizer, const GenerateOptions& options, std::vector<int> prompt, int64_t n_ctx,
          uint64_t choice = 0);
 
   /// Chooses the next token from the logits behind ids().
@@ -37,14 +38,17 @@ class Answer {
 
  private:
   int choose(std::span<const float> logits);
+  int draw(std::span<const float> logits);
 
   const Tokenizer& tokenizer_;
   int n_predict_;
+  int64_t most_;  // tokens of the answer, so that a grammar's text can be completed in time
   bool ignore_eos_;
   std::vector<int> ids_;
   size_t prompt_;
   Sampler sampler_;
   std::optional<GrammarState> grammar_;
+  bool hurried_ = false;  // another token was taken so that the text would be complete in time
   std::optional<ThoughtLimit> thought_;
   Detokenizer detokenizer_;
   StopFilter filter_;

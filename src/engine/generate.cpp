@@ -61,7 +61,7 @@ std::string StopFilter::push(std::string_view text) {
 Generated generate(Runner& runner, const Tokenizer& tokenizer, const std::vector<int>& ids,
                    const GenerateOptions& options, const std::function<void(std::string_view)>& text) {
   Generated out;
-  Answer answer(tokenizer, options, ids);
+  Answer answer(tokenizer, options, ids, runner.n_ctx());
   const auto show = [&](const std::string& visible) {
     if (!visible.empty()) text(visible);
   };

@@ -219,7 +219,7 @@ void Scheduler::admit() {
 void Scheduler::begin(Slot& slot) {
   State& s = *state_;
   const AnswerRequest& r = slot.job->request;
-  slot.answer.emplace(s.model.tokenizer(), r.generate, r.prompt, r.choice);
+  slot.answer.emplace(s.model.tokenizer(), r.generate, r.prompt, n_ctx(), r.choice);
   slot.started = Clock::now();
   slot.ended = false, slot.next = -1;
   slot.times = {.prompt_tokens = int64_t(r.prompt.size()),

@@ -85,6 +85,10 @@ class GrammarState {
   /// when the grammar is too ambiguous. Valid until the next call on this object.
   std::span<const uint64_t> allowed();
 
+  /// Those of allowed() after which the text can be complete with `left` more tokens, where each byte is a
+  /// token; none, if none is.
+  std::span<const uint64_t> allowed_within(int left);
+
   /// Sets to minus infinity what is not allowed(). Ids beyond the vocabulary are never allowed.
   void mask(std::span<float> logits);
 
@@ -94,7 +98,11 @@ class GrammarState {
   /// Takes text; false, and nothing changes, when it cannot continue.
   bool accept_text(std::string_view text);
 
-  bool can_end() const;                  // the text is complete as it stands
+  bool can_end() const;  // the text is complete as it stands
+
+  /// The fewest bytes and named tokens that complete the text, as it stands or behind an allowed token.
+  int to_end() const;
+  int to_end(int id) const;
   bool ended() const { return ended_; }  // an end-of-generation token was taken
 
  private:

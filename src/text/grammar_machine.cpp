@@ -8,7 +8,8 @@
 namespace plumb::grammar {
 
 Machine::Machine(const Network& network) : network_(network) {
-  stacks_.number({}, 0);     // kBottom
+  stack({});  // kBottom
+  to_bottom_[kBottom] = 0;
   configuration({}, false);  // kDead
 }
 
@@ -37,9 +38,23 @@ int Machine::configuration(std::span<const Item> items, bool at_bottom) {
   const auto [number, fresh] = configurations_.number(items, at_bottom ? 1 : 0);
   if (fresh) {
     at_bottom_.push_back(at_bottom ? 1 : 0);
+    to_end_.push_back(at_bottom ? 0 : nearest_end(items));
     next_.resize(next_.size() + size_t(network_.classes), -1);
   }
   return number;
+}
+
+int Machine::stack(std::span<const Item> items) {
+  const auto [number, fresh] = stacks_.number(items, 0);
+  if (fresh) to_bottom_.push_back(nearest_end(items));
+  return number;
+}
+
+int Machine::nearest_end(std::span<const Item> items) const {
+  int nearest = kNever;
+  for (const Item& i : items)
+    nearest = std::min(nearest, network_.to_end[size_t(i.state)] + to_bottom_[size_t(i.stack)]);
+  return nearest;
 }
 
 // A rule that can take nothing is stepped over where it is called, and rules are entered in their order,
@@ -96,8 +111,7 @@ int Machine::closure(std::vector<Item> start, bool bottom) {
     std::vector<Item>& back = first.mapped();
     std::sort(back.begin(), back.end());
     back.erase(std::unique(back.begin(), back.end()), back.end());
-    const int stack = stacks_.number(back, 0).first;
-    reach(network_.rules[size_t(first.key().second)].start, stack);
+    reach(network_.rules[size_t(first.key().second)].start, stack(back));
   }
   std::sort(out.begin(), out.end());
   return configuration(out, bottom);
@@ -146,7 +160,7 @@ int Machine::import(const Machine& other, int from) {
   for (size_t s = 0; s < wanted.size(); ++s) {
     if (!wanted[s]) continue;
     rename(other.below(int(s)));
-    renamed[s] = stacks_.number(items, 0).first;
+    renamed[s] = stack(items);
   }
   rename(other.items(from));
   return configuration(items, other.at_bottom(from));

@@ -42,6 +42,8 @@ class Machine {
   std::span<const Item> items(int configuration) const { return configurations_.at(configuration); }
   std::span<const Item> below(int stack) const { return stacks_.at(stack); }
   bool at_bottom(int configuration) const { return at_bottom_[size_t(configuration)] != 0; }
+  /// The fewest bytes and named tokens after which the text is complete; kNever from kDead.
+  int to_end(int configuration) const { return to_end_[size_t(configuration)]; }
 
   /// The same configuration of another machine of this network.
   int import(const Machine& other, int configuration);
@@ -71,12 +73,15 @@ class Machine {
   };
 
   int step(int configuration, int byte_class);
+  int stack(std::span<const Item> items);
+  int nearest_end(std::span<const Item> items) const;
   int configuration(std::span<const Item> items, bool at_bottom);
 
   const Network& network_;
   Sets stacks_, configurations_;
   std::vector<uint8_t> at_bottom_;
-  std::vector<int> next_;  // [configuration, class], -1: not yet known
+  std::vector<int> to_end_, to_bottom_;  // of configurations and of stacks
+  std::vector<int> next_;                // [configuration, class], -1: not yet known
   int64_t work_ = 0;
 };
 

@@ -99,6 +99,16 @@ void Masks::allowed(int configuration, std::span<uint64_t> bits) {
   }
 }
 
+void Masks::keep_short(int configuration, int left, std::span<uint64_t> bits) {
+  for (size_t word = 0; word < bits.size(); ++word) {
+    for (uint64_t rest = bits[word]; rest != 0; rest &= rest - 1) {
+      const int id = int(word * 64) + std::countr_zero(rest);
+      const bool ends = vocabulary_.is_end(id) && machine.at_bottom(configuration);
+      if (!ends && machine.to_end(accept(configuration, id)) > left) bits[word] &= ~(rest & -rest);
+    }
+  }
+}
+
 int Masks::accept(int configuration, int id) {
   machine.allow_work(kMaxWork);
   const bool ends = vocabulary_.is_end(id);
@@ -136,6 +146,24 @@ void GrammarState::renew() {
 bool GrammarState::can_end() const {
   const std::lock_guard lock(masks_->mutex);
   return masks_->machine.at_bottom(configuration_);
+}
+
+int GrammarState::to_end() const {
+  const std::lock_guard lock(masks_->mutex);
+  return masks_->machine.to_end(configuration_);
+}
+
+int GrammarState::to_end(int id) const {
+  const std::lock_guard lock(masks_->mutex);
+  if (vocabulary_->is_end(id) && masks_->machine.at_bottom(configuration_)) return 0;
+  return masks_->machine.to_end(masks_->accept(configuration_, id));
+}
+
+std::span<const uint64_t> GrammarState::allowed_within(int left) {
+  allowed();
+  const std::lock_guard lock(masks_->mutex);
+  masks_->keep_short(configuration_, left, bits_);
+  return bits_;
 }
 
 std::span<const uint64_t> GrammarState::allowed() {

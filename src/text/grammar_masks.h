@@ -25,6 +25,9 @@ struct Masks {
   /// Sets the bits of the tokens whose bytes or name continue the configuration.
   void allowed(int configuration, std::span<uint64_t> bits);
 
+  /// Clears the bits of tokens after which the text cannot be complete within `left` bytes and named tokens.
+  void keep_short(int configuration, int left, std::span<uint64_t> bits);
+
   /// The configuration after the token; Machine::kDead where it is not allowed.
   int accept(int configuration, int id);
 

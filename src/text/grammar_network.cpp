@@ -240,6 +240,7 @@ void Network::finish() {
   }
   order_rules(*this);
   find_classes(*this);
+  to_end = distances_to_end(*this);
   tail.resize(states.size());
   for (size_t s = 0; s < states.size(); ++s) {
     int at = int(s);

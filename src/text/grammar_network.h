@@ -34,6 +34,7 @@ struct Network {
   std::vector<std::vector<Edge>> states;
   std::vector<uint8_t> is_end;  // of some rule
   std::vector<int> tail;        // where edges that take nothing lead without a choice
+  std::vector<int> to_end;      // fewest bytes and named tokens to the end of the state's rule, below kNever
   std::vector<Rule> rules;
   std::vector<int> by_order;  // rules
   int root = 0;
@@ -54,6 +55,11 @@ struct Network {
   /// or "grammar.endless".
   void finish();
 };
+
+/// Distances grow no further behind kNever - 1; kNever: no end can be reached.
+inline constexpr int kNever = 1 << 29;
+/// Of each state: Network::to_end.
+std::vector<int> distances_to_end(const Network& network);
 
 [[noreturn]] void fail(const char* code, Place place, std::string expected, std::string found,
                        std::string remedy = {});

@@ -58,6 +58,41 @@ tail ::= [0-9] "!"? |
   for (const char* text : {"", "a", "a1", "a1111", "b11", "abd11"}) EXPECT_FALSE(fits(g, text)) << text;
 }
 
+// The fewest bytes after which the text is complete, by trying all.
+int shortest(const GrammarState& from) {
+  std::vector<GrammarState> now = {from};
+  for (int length = 0; length < 12; ++length) {
+    std::vector<GrammarState> next;
+    for (const GrammarState& s : now) {
+      if (s.can_end()) return length;
+      for (char c : std::string_view("abcxyz12()")) {
+        GrammarState to = s;
+        if (to.accept_text(std::string_view(&c, 1))) next.push_back(to);
+      }
+    }
+    now = std::move(next);
+  }
+  return -1;
+}
+
+TEST(Grammar, DistancesToTheEndAreThoseOfTheShortestTexts) {
+  for (const char* g : {R"g(root ::= "(" root ")" root | "x" | "")g", R"g(root ::= "(" root ")" | "xyz")g",
+                        R"g(root ::= a b | a "12" c
+a ::= "x" a "y" | "z"
+b ::= "abc" b | c c
+c ::= [a-c]{2,4})g",
+                        R"g(root ::= ("a"? "b"?)* "1" e e "2"
+e ::= "x"?)g",
+                        R"g(root ::= "a"{3,} | "b" ("c" | "ab"){2})g"}) {
+    GrammarState s = state(g);
+    for (const char* text : {"", "(", "x", "(x", "xz", "z", "zab", "z12", "a", "ba", "aa1", "b"}) {
+      GrammarState at = s;
+      if (!at.accept_text(text)) continue;
+      EXPECT_EQ(at.to_end(), shortest(at)) << g << " behind " << text;
+    }
+  }
+}
+
 TEST(Grammar, RecursionCountsParentheses) {
   const std::string_view g = R"g(root ::= "(" root ")" root | "")g";
   EXPECT_TRUE(fits(g, ""));
