@@ -21,6 +21,10 @@ double ulps_between(double a, double b) {
   return std::abs(double(place(float(a)) - place(float(b))));
 }
 
+double relative_square(double difference, double ours, size_t elements) {
+  return difference / std::max(ours, kNothing * kNothing * double(elements));
+}
+
 }  // namespace
 
 Rows::Rows(const Trace& trace) : trace_(trace) {
@@ -113,7 +117,7 @@ void Comparison::add(int64_t position, std::span<const double> theirs, std::span
     }
   }
   ours_ += size;
-  const double ratio = difference == 0 ? 0 : difference / std::max(size, 1e-300);
+  const double ratio = relative_square(difference, size, ours.size());
   squares_ += ratio;
   d_.by_token.emplace_back(position, std::sqrt(ratio));
   ++d_.tokens, d_.elements += int64_t(ours.size());
@@ -126,8 +130,7 @@ Difference Comparison::result() const {
   if (!d.finite) d.error = INFINITY;
   d.ulps = ulps_between(d.theirs, d.ours);
   for (size_t h = 0; head_ours_.size() > 1 && h < head_ours_.size(); ++h)
-    d.by_head.push_back(
-        head_difference_[h] == 0 ? 0 : std::sqrt(head_difference_[h] / std::max(head_ours_[h], 1e-300)));
+    d.by_head.push_back(std::sqrt(relative_square(head_difference_[h], head_ours_[h], 1)));
   return d;
 }
 

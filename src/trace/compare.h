@@ -11,6 +11,11 @@
 
 namespace plumb::trace {
 
+/// Numbers this small are zero to the kernels of any engine: the smallest f32 of full precision is 2^-126,
+/// and rounding takes a block of less than 2^-100 as zeros (docs/numerics.md). Errors are relative to no
+/// less.
+constexpr double kNothing = 0x1p-100;
+
 /// How far one statistic of theirs lies from ours, in units of the value's rms (of the statistic where that
 /// is larger); all elements together where it is none.
 struct StatError {

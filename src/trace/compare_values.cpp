@@ -59,11 +59,11 @@ Difference compare_records(const Record& a, const Record& b) {
   Largest most{d};
   const auto& size = b.stats[Stat::rms];
   if (!size) return d;
-  const double rms = std::max(size->value, 1e-300);
+  const double rms = std::max(size->value, kNothing);
   if (a.stats[Stat::rms] && a.stats[Stat::rms]->value > 0) d.scale = rms / a.stats[Stat::rms]->value;
   for (size_t t = 0; t < a.rms_per_token.size() && a.rms_per_token.size() == b.rms_per_token.size(); ++t) {
-    const double token = std::max(b.rms_per_token[t].value, 1e-300);
-    const double error = std::abs(a.rms_per_token[t].value - token) / token;
+    const double ours = b.rms_per_token[t].value, token = std::max(ours, kNothing);
+    const double error = std::abs(a.rms_per_token[t].value - ours) / token;
     d.by_token.emplace_back(b.first + int64_t(t), error);
     most.take(error, a.rms_per_token[t].unit / token);
   }
@@ -121,7 +121,7 @@ std::optional<Record> summary_of(const Rows& ours, const std::string& value, con
 std::vector<StatError> compare_stats(const Stats& theirs, const Stats& ours) {
   std::vector<StatError> out;
   if (!ours[Stat::rms]) return out;
-  const double rms = std::max(ours[Stat::rms]->value, 1e-300);
+  const double rms = std::max(ours[Stat::rms]->value, kNothing);
   for (Stat s :
        {Stat::mean, Stat::rms, Stat::min, Stat::max, Stat::absmax, Stat::q01, Stat::q50, Stat::q99}) {
     if (!theirs[s] || !ours[s]) continue;

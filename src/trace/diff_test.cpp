@@ -168,11 +168,31 @@ TEST(FirstExcess, OfSummariesIsPlacedBeforeTheFirstValueAboveOneWhereOthersAreLa
   EXPECT_EQ(first_excess(list({0.2, 0.1, 0.9, 0.8, 0.9, 1}, "stats")), -1) << "nothing is too much";
 }
 
+TEST(Comparison, NumbersThatNoKernelComputesWithAreZero) {
+  const auto error = [](std::vector<double> theirs, std::vector<double> ours) {
+    Comparison c("x", 1);
+    c.add(0, theirs, ours);
+    return c.result().error;
+  };
+  EXPECT_LT(error({0, 0}, {3e-39, -2e-39}), 1e-7);  // llama.cpp's int8 behind a norm of subnormal weights
+  EXPECT_LT(error({0, 1e-38}, {7.5e-38, 0}), 1e-6);
+  EXPECT_DOUBLE_EQ(error({2e-20, 0}, {1e-20, 0}), 1);
+  EXPECT_GT(error({1e-3, 0}, {0, 0}), 1e20);
+  EXPECT_EQ(error({0, 0}, {0, 0}), 0);
+}
+
 TEST(Diff, RowsThatTwoRecordsHoldAreRefused) {
   const Trace t = Trace::parse(R"({"plumb_trace":1,"records":[
     {"value":"x","tokens":[0,2],"shape":[2,1],"data":[1,2]},{"value":"x","tokens":[1,1],"shape":[1,1],"data":[2]}]})",
                                "t");
   EXPECT_EQ(code_of([&] { diff({.theirs = t, .ours = &t}); }), "trace.overlap");
+}
+
+TEST(Diff, ARowOfZerosIsTheSameAsItself) {
+  const Trace t = Trace::parse(R"({"plumb_trace":1,"records":[{"value":"x","tokens":[0,2],"shape":[2,1],
+    "stats":{"rms":0.7,"min":0.0,"max":1.0},"rms_per_token":[0.0,1.0]}]})",
+                               "t");
+  EXPECT_EQ(diff({.theirs = t, .ours = &t}).verdict, Diff::Verdict::same);
 }
 
 TEST(Diff, WithoutACommonValueTheEvidenceIsUnusable) {
