@@ -99,6 +99,7 @@ const char* heads(Context*, const HeadsOp&);
 const char* attention(Context*, const AttentionOp&);
 const char* prompt_attention(Context*, const AttentionOp&);
 const char* half_attention(Context*, const AttentionOp&);
+const char* tile_attention(Context*, const AttentionOp&);
 const char* half_decode(Context*, const AttentionOp&);
 const char* glu(Context*, const GluOp&);
 const char* deliver(Context*, const DeliverOp&);

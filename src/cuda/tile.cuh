@@ -34,6 +34,10 @@ __device__ inline void arrive(TileBarrier& b) {
 __device__ inline void arrive_for(TileBarrier& b, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&b)), "r"(bytes) : "memory");
 }
+/// Arrives once all copies that this thread has started (tensor.cuh) are done.
+__device__ inline void arrive_when_copied(TileBarrier& b) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(&b)) : "memory");
+}
 /// Until the phase of that parity is over.
 __device__ inline void wait(TileBarrier& b, int parity) {
   uint32_t over = 0;
@@ -52,6 +56,8 @@ __device__ inline void copy_bulk(void* to, const void* from, int bytes, TileBarr
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
                "l"(from), "r"(bytes), "r"(shared_address(&b)) : "memory");
 }
+/// A value that all of a warp have, for what wants one register for all.
+__device__ inline int of_warp(int v) { return __shfl_sync(~0u, v, 0); }
 /// Between a thread's stores to shared memory and the barrier behind which tensor cores read them.
 __device__ inline void publish_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
@@ -69,6 +75,11 @@ __device__ void take_registers() {
 __device__ inline uint64_t tile_descriptor(const void* tile) {
   return uint64_t((shared_address(tile) & 0x3ffffu) >> 4) | uint64_t(1) << 16 | uint64_t(64) << 32 | uint64_t(1) << 62;
 }
+/// The same of tiles of which columns become columns of the product: their 8 rows are 1,024 bytes apart, their 64 columns a tile.
+__device__ inline uint64_t columns_descriptor(const void* tile) {
+  constexpr uint64_t kApart = uint64_t(64 * kTileRowBytes >> 4) << 16 | uint64_t(64) << 32;
+  return uint64_t((shared_address(tile) & 0x3ffffu) >> 4) | kApart | uint64_t(1) << 62;
+}
 
 #include "cuda/wgmma.inc"
 
@@ -82,10 +93,24 @@ __device__ void multiply_tiles(float (&d)[R], const uint8_t* a, const uint8_t* b
 #pragma unroll
   for (int k = 0; k < 4; ++k) multiply_k16(d, at_a + 2 * k, at_b + 2 * k, more || k > 0);
 }
+/// Starts d [64][N] += a [64][64] b [64][N]: a in registers, 16 columns at a time as an operand of `mma`; of b, N / 64 tiles of 64
+/// rows by 64 columns one behind the other. Until it is done a and d may not be touched.
+template <int R>
+__device__ void multiply_columns(float (&d)[R], const uint32_t (&a)[4][4], const uint8_t* b) {
+  const uint64_t at = columns_descriptor(b);
+#pragma unroll
+  for (int k = 0; k < 4; ++k) multiply_columns_k16(d, a[k], at + k * (16 * kTileRowBytes >> 4));
+}
 /// Until all but the last `Pending` groups of multiplications are done.
 template <int Pending>
 __device__ void wait_for_tiles() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
+}
+/// Behind a wait: no use of these sums moves before it.
+template <int R>
+__device__ void hold(float (&d)[R]) {
+#pragma unroll
+  for (int i = 0; i < R; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 #endif
 
