@@ -95,8 +95,8 @@ struct RoundOp {
 
 /// Up to three matrices of one input. One token: of one format; x is normalised, if there is a norm, and
 /// rounded here, and gate and up, of one format, give act(gate) * up. More tokens: on tensor cores, quantised
-/// weights times `codes`, without a norm and beyond kFewTokens without glu, or, with kHalves and for float
-/// weights, times x16 and its scales [n].
+/// weights times `codes`, without a norm and, beyond kFewTokens or refined, without glu, or, with kHalves and
+/// for float weights, times x16 and its scales [n].
 struct LinearOp {
   const float* x;
   int64_t x_stride;

@@ -260,9 +260,10 @@ bool Executor::few(const LinearStep& s, int n) const {
          });
 }
 
-// One launch, whatever the formats; gate and up together if they have the same.
+// One launch, whatever the formats; gate and up together if they have the same, and a kernel for it.
 void Executor::all_parts(const LinearStep& s, LinearOp op) {
-  op.glu = s.glu >= 0 && one_kernel(s) ? act_code(s.act) : 0;
+  const bool apart = few(s, op.n) && op.rounding == rounding_code(Rounding::refined);
+  op.glu = s.glu >= 0 && one_kernel(s) && !apart ? act_code(s.act) : 0;
   for (const LinearStep::Part& part : s.parts) {
     const Value out = s.glu >= 0 ? s.glu : s.sum >= 0 ? s.sum : part.out;
     op.w[op.parts] = state_.weights.matrix(part.w), op.bias[op.parts] = state_.weights.vector(part.bias);

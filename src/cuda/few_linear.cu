@@ -31,11 +31,60 @@ struct Slots {
   }
 };
 
+/// The refined columns of a window, four of each token: an operand that is zero elsewhere gives their integers. Taken up unit by unit,
+/// while the unit's codes and scales are there.
+template <int F, int R>
+struct RefinedSums {
+  const Refined* of_two;  // of the lane's two tokens
+  int at, at_of[2];       // of token lane / 4; of the two
+  uint32_t codes;
+  int c[R][4] = {};
+  float2 ws[R][4] = {};  // scale of the token's refined columns and minimum, as the pairs lie
+
+  __device__ explicit RefinedSums(const Refined* refined) {
+    const int lane = int(threadIdx.x) % 32;
+    of_two = refined + lane % 4 * 2;
+    at = refined[lane / 4].at, codes = refined[lane / 4].codes, at_of[0] = of_two[0].at, at_of[1] = of_two[1].at;
+  }
+  __device__ void take(int k, int r, const uint32_t* a, const float2* scales) {
+    const int first = at - 8 * k, word = int(threadIdx.x) % 4;
+    multiply_codes(c[r], a, first == word ? codes : 0, first == 4 + word ? codes : 0);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int first_of = at_of[i % 2] - 8 * k;
+      if (first_of < 0 || first_of >= 8) continue;
+      ws[r][i] = {F == kQ6_K && first_of >= 4 ? scales[i / 2].y : scales[i / 2].x, scales[i / 2].y};
+    }
+  }
+  __device__ static float2 scale_of(const Refined& r) { return *reinterpret_cast<const float2*>(&r.s); }
+  template <class Slots>
+  __device__ void put(int slot, const Slots& out) const {
+    const float2 t[2] = {scale_of(of_two[0]), scale_of(of_two[1])};  // read again rather than kept
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+      out.at(slot, 4, r, 0, 0) = {float(c[r][0]), ws[r][0].x * t[0].x, float(c[r][1]), ws[r][1].x * t[1].x};
+      out.at(slot, 4, r, 0, 1) = {float(c[r][2]), ws[r][2].x * t[0].x, float(c[r][3]), ws[r][3].x * t[1].x};
+      if constexpr (Unit<F>::kMin) {
+        out.at(slot, 4, r, 0, out.kPairs) = {ws[r][0].y, ws[r][1].y, ws[r][2].y, ws[r][3].y};
+        out.at(slot, 4, r, 0, out.kPairs + 1) = {t[0].y, t[1].y, 0, 0};
+      }
+    }
+  }
+};
+
+struct Nothing {
+  __device__ explicit Nothing(const Refined*) {}
+  __device__ void take(int, int, const uint32_t*, const float2*) {}
+  template <class Slots>
+  __device__ void put(int, const Slots&) const {}
+};
+
 /// The pairs of a segment's units into a slot.
 template <int F, int R, int T, int kMode>
-__device__ void multiply(const Piece<F, kSegment<R, T, kMode>>* w, const Segment<kSegment<R, T, kMode>, T>& x, int left, int slot,
-                         const Slots<F, R, T, kMode>& out) {
+__device__ void multiply(const Piece<F, kSegment<R, T, kMode>>* w, const Segment<kSegment<R, T, kMode>, T>& x, const Refined* refined,
+                         int left, int slot, const Slots<F, R, T, kMode>& out) {
   const int of_super = slot * out.S;  // a warp's segments begin at the same unit of their superblocks
+  std::conditional_t<kMode == kNarrowRefined, RefinedSums<F, R>, Nothing> sums(refined);
 #pragma unroll
   for (int k = 0; k < out.S; ++k) {
     if (k >= left) break;
@@ -45,6 +94,7 @@ __device__ void multiply(const Piece<F, kSegment<R, T, kMode>>* w, const Segment
     for (int r = 0; r < R; ++r) {
       w[r].codes(k, a[r]);
       ws[r][0] = w[r].scales(k, 0, (of_super + k) % 8), ws[r][1] = w[r].scales(k, 1, (of_super + k) % 8);
+      sums.take(k, r, a[r], ws[r]);
     }
 #pragma unroll
     for (int t = 0; t < T; ++t) {
@@ -63,40 +113,7 @@ __device__ void multiply(const Piece<F, kSegment<R, T, kMode>>* w, const Segment
       }
     }
   }
-}
-
-/// The refined columns of the segment's window: an operand that is zero elsewhere gives their integers.
-template <int F, int R, int T, int kMode>
-__device__ void multiply_refined(const Piece<F, 4>* w, const Refined* refined, int slot, const Slots<F, R, T, kMode>& out) {
-  const int lane = int(threadIdx.x) % 32, word = lane % 4;
-  const Refined mine = refined[lane / 4], of_token[2] = {refined[word * 2], refined[word * 2 + 1]};
-#pragma unroll
-  for (int r = 0; r < R; ++r) {
-    int c[4] = {};
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      uint32_t a[4];
-      w[r].codes(k, a);
-      multiply_codes(c, a, mine.at == 8 * k + word ? mine.codes : 0, mine.at == 8 * k + 4 + word ? mine.codes : 0);
-    }
-    float by[4], m[4], t[2];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const Refined& of = of_token[i % 2];
-      float2 ws{};
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        if (of.at / 8 == k) ws = w[r].scales(k, i / 2, (slot * 4 + k) % 8);
-      }
-      by[i] = (F == kQ6_K && of.at % 8 / 4 == 1 ? ws.y : ws.x) * of.s, m[i] = ws.y, t[i % 2] = of.t;
-    }
-    out.at(slot, 4, r, 0, 0) = {float(c[0]), by[0], float(c[1]), by[1]};
-    out.at(slot, 4, r, 0, 1) = {float(c[2]), by[2], float(c[3]), by[3]};
-    if constexpr (Unit<F>::kMin) {
-      out.at(slot, 4, r, 0, out.kPairs) = {m[0], m[1], m[2], m[3]};
-      out.at(slot, 4, r, 0, out.kPairs + 1) = {t[0], t[1], 0, 0};
-    }
-  }
+  sums.put(slot, out);
 }
 
 /// A unit's pairs to the sums.
@@ -145,7 +162,7 @@ __device__ void compute(const LinearOp& op, int part, int first_row, int octet, 
   Tokens<S, kMode == kWide> x(op, octet, warp * S);
   for (int left = units - warp * S, visit = 0; left > 0; left -= kWarps * S, ++visit) {
     Segment<S, T> segment;
-    [[maybe_unused]] const Refined* refined = x.refined;
+    const Refined* refined = x.refined;
     segment.load(x, left);
     Piece<F, S> w[R];
 #pragma unroll
@@ -154,8 +171,7 @@ __device__ void compute(const LinearOp& op, int part, int first_row, int octet, 
       from[r].load(left - kWarps * S, next[r]);
     }
     wait(barriers.empty[warp], visit & 1 ^ 1);
-    multiply<F, R, T, kMode>(w, segment, left, warp, slots);
-    if constexpr (kMode == kNarrowRefined) multiply_refined<F, R, T, kMode>(w, refined, warp, slots);
+    multiply<F, R, T, kMode>(w, segment, refined, left, warp, slots);
     arrive(barriers.full[warp]);
   }
 }
@@ -234,7 +250,9 @@ const char* run(Context* c, const LinearOp& op) {
 
 template <int R>
 const char* by_mode(Context* c, const LinearOp& op) {
-  if (op.rounding == kNarrowRefined) return run<R, 1, kNarrowRefined>(c, op);
+  if constexpr (R == 1) {  // gate and up together would need twice the registers that there are: the caller asks for them as two parts
+    if (op.rounding == kNarrowRefined) return run<R, 1, kNarrowRefined>(c, op);
+  }
   if (op.rounding == kNarrow) return op.n <= 8 ? run<R, 1, kNarrow>(c, op) : run<R, 2, kNarrow>(c, op);
   return op.n <= 8 ? run<R, 1, kWide>(c, op) : run<R, 2, kWide>(c, op);
 }
