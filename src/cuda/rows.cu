@@ -49,24 +49,27 @@ __global__ __launch_bounds__(kThreads) void row_kernel(const __grid_constant__ R
   for (int i = int(threadIdx.x); i < op.dim; i += kThreads) out[i] = op.norm ? work[i] * r * op.norm[i] : work[i];
 }
 
-/// A warp per head of a token.
+constexpr int kHeadsOfWarp = 4;  // side by side: what they need is asked for together
+
 template <class T>
 __global__ void heads_kernel(const __grid_constant__ HeadsOp all) {
   let_successor_start();
   wait_for_predecessor();
   int index = int(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), part = 0;
-  while (part < all.parts && index >= all.n * all.part[part].heads) index -= all.n * all.part[part++].heads;
+  const auto warps = [&](int p) { return all.n * ((all.part[p].heads + kHeadsOfWarp - 1) / kHeadsOfWarp); };
+  while (part < all.parts && index >= warps(part)) index -= warps(part++);
   if (part == all.parts) return;
   const HeadsOp::Part& op = all.part[part];
-  const int t = index / op.heads, head = index % op.heads;
+  const int t = index % all.n, head = index / all.n * kHeadsOfWarp;
   const int64_t pos = all.positions[t];
   T* cache = nullptr;
   if (op.cache >= 0) {
     cache = reinterpret_cast<T*>(table_of(all.pages, t)[pos / kAttentionChunk] + op.cache);
     cache += (pos % kAttentionChunk * op.heads + head) * op.dim;
   }
-  turn_head(op, op.x + t * op.x_stride + head * op.dim, pos, [&](int i, float v) {
-    if (op.y) op.y[t * op.y_stride + head * op.dim + i] = v;
+  float* y = op.y ? op.y + t * op.y_stride + head * op.dim : nullptr;
+  turn_heads<kHeadsOfWarp>(op, op.x + t * op.x_stride + head * op.dim, op.heads - head, pos, [&](int i, float v) {
+    if (y) y[i] = v;
     if (cache) cache[i] = T(v);
   });
 }
@@ -271,9 +274,9 @@ const char* row(Context* c, const RowOp& op) {
 }
 
 const char* heads(Context* c, const HeadsOp& op) {
-  int heads = 0;
-  for (int i = 0; i < op.parts; ++i) heads += op.part[i].heads;
-  const dim3 grid(unsigned(op.n * heads + 3) / 4);
+  int warps = 0;
+  for (int i = 0; i < op.parts; ++i) warps += (op.part[i].heads + kHeadsOfWarp - 1) / kHeadsOfWarp;
+  const dim3 grid(unsigned(op.n * warps + 3) / 4);
   return op.cache_f32 ? launch(c, heads_kernel<float>, grid, 128, 0, op) : launch(c, heads_kernel<__half>, grid, 128, 0, op);
 }
 
