@@ -159,43 +159,53 @@ __device__ float block_max(float v, float* of_warps) {
   return warp_max(of_warps[threadIdx.x % (kThreads / 32)]);
 }
 
+/// A row per block; a thread holds H pieces of 8 columns, all of which it asks for at once.
+template <int H>
 __global__ __launch_bounds__(kThreads) void half_kernel(const __grid_constant__ HalfOp op) {
   PLUMB_SHARED(float, row);  // [columns], if normalised
   __shared__ float of_warps[kThreads / 32], parts[64];
-  let_successor_start();
-  wait_for_predecessor();
-  const int t = int(blockIdx.x);
+  const int t = int(blockIdx.x), first = int(threadIdx.x) * 8, step = kThreads * 8;
   const float* x = op.x + t * op.x_stride;
-  float factor = 1, largest = 0;
-  const auto four = [&](int i) {
-    float4 v = *reinterpret_cast<const float4*>(x + i);
-    if (!op.norm) return v;
-    const float4 g = __ldg(reinterpret_cast<const float4*>(op.norm + i));
-    v = {v.x * factor * g.x, v.y * factor * g.y, v.z * factor * g.z, v.w * factor * g.w};
-    return v;
+  const auto column = [&](int i) { return first + i / 2 * step + i % 2 * 4; };
+  const auto four = [&](const float* from, int i) {
+    return column(i) < op.columns ? *reinterpret_cast<const float4*>(from + column(i)) : float4{};
   };
+  float4 v[2 * H], weights[2];  // of a norm: before its input is there, if there is a register for each
+  float factor = 1, largest = 0;
+  let_successor_start();
+  if (H == 1 && op.norm) weights[0] = four(op.norm, 0), weights[1] = four(op.norm, 1);
+  wait_for_predecessor();
+#pragma unroll
+  for (int i = 0; i < 2 * H; ++i) v[i] = four(x, i);
   if (op.norm) {
-    for (int i = int(threadIdx.x); i < op.columns; i += kThreads) row[i] = x[i];
+#pragma unroll
+    for (int i = 0; i < 2 * H; ++i) {
+      if (column(i) < op.columns) *reinterpret_cast<float4*>(row + column(i)) = v[i];
+    }
     __syncthreads();
     factor = norm_factor(block_squares(row, op.columns, parts), op.columns, op.eps);
   }
-  for (int i = int(threadIdx.x) * 4; i < op.columns; i += kThreads * 4) {
-    const float4 v = four(i);
-    largest = fmaxf(fmaxf(largest, fmaxf(fabsf(v.x), fabsf(v.y))), fmaxf(fabsf(v.z), fabsf(v.w)));
+#pragma unroll
+  for (int i = 0; i < 2 * H; ++i) {
+    float4& f = v[i];
+    if (op.norm) {
+      const float4 g = H == 1 ? weights[i % 2] : four(op.norm, i);
+      f = {f.x * factor * g.x, f.y * factor * g.y, f.z * factor * g.z, f.w * factor * g.w};
+    }
+    largest = fmaxf(fmaxf(largest, fmaxf(fabsf(f.x), fabsf(f.y))), fmaxf(fabsf(f.z), fabsf(f.w)));
   }
   largest = block_max(largest, of_warps);
   const int e = largest >= 0x1p-100f ? ilogbf(largest) - 11 : 0;
   const float inverse = ldexpf(1.0f, -e);
   uint8_t* out = reinterpret_cast<uint8_t*>(op.x16);
-  const int pieces = (op.columns + kTileColumns - 1) / kTileColumns * 8;
-  for (int piece = int(threadIdx.x); piece < pieces; piece += kThreads) {
-    uint4 halves = {0, 0, 0, 0};
-    if (piece * 8 < op.columns) {
-      const float4 a = four(piece * 8), b = four(piece * 8 + 4);
-      halves = {bits(__floats2half2_rn(a.x * inverse, a.y * inverse)), bits(__floats2half2_rn(a.z * inverse, a.w * inverse)),
-                bits(__floats2half2_rn(b.x * inverse, b.y * inverse)), bits(__floats2half2_rn(b.z * inverse, b.w * inverse))};
-    }
-    *reinterpret_cast<uint4*>(out + x16_offset(t, piece, op.columns)) = halves;
+  const int columns = (op.columns + kTileColumns - 1) / kTileColumns * kTileColumns;
+#pragma unroll
+  for (int i = 0; i < 2 * H; i += 2) {
+    const float4 a = v[i], b = v[i + 1];
+    if (column(i) >= columns) break;
+    *reinterpret_cast<uint4*>(out + x16_offset(t, column(i) / 8, op.columns)) = {
+        bits(__floats2half2_rn(a.x * inverse, a.y * inverse)), bits(__floats2half2_rn(a.z * inverse, a.w * inverse)),
+        bits(__floats2half2_rn(b.x * inverse, b.y * inverse)), bits(__floats2half2_rn(b.z * inverse, b.w * inverse))};
   }
   if (threadIdx.x == 0) op.x16_scale[t] = ldexpf(1.0f, e);
 }
@@ -303,7 +313,12 @@ const char* round_rows(Context* c, const RoundOp& op) {
 
 const char* to_half(Context* c, const HalfOp& op) {
   if (op.octets) return launch(c, octets_kernel, dim3(unsigned(op.n)), kOctetThreads, 0, op);
-  return launch(c, half_kernel, dim3(unsigned(op.n)), kThreads, op.norm ? op.columns * 4 : 0, op);
+  constexpr int kAtOnce = kThreads * 8;
+  const auto run = [&](auto kernel) { return launch(c, kernel, dim3(unsigned(op.n)), kThreads, op.norm ? op.columns * 4 : 0, op); };
+  if (op.columns <= kAtOnce) return run(half_kernel<1>);
+  if (op.columns <= 4 * kAtOnce) return run(half_kernel<4>);
+  // More than a thread has registers for: not fast, but no model has such rows.
+  return op.columns <= 16 * kAtOnce ? run(half_kernel<16>) : "rows of more than 65,536 columns";
 }
 
 }  // namespace plumb::cuda
