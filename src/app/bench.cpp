@@ -18,7 +18,7 @@ namespace {
 struct Flags {
   ModelFlags model;  // what all tests share
   std::vector<std::string> models, prompts = {"512"}, answers = {"128"}, pairs, depths = {"0"},
-                                   batches = {"2048"}, ubatches = {"512"}, threads = {"0"};
+                                   batches = {"2048"}, ubatches = {"0"}, threads = {"0"};
   std::vector<std::string> types_k = {"f16"}, types_v = {"f16"};
   int repetitions = 5, delay = 0, probe_mib = 1024;
   bool no_warmup = false, no_probe = false, steps = false;
@@ -137,20 +137,21 @@ class Bench {
     for (const std::string& k : parse_words(f_.types_k)) {
       for (const std::string& v : parse_words(f_.types_v)) {
         for (int batch : parse_counts(f_.batches, "--batch-size", 1, 1 << 24)) {
-          for (int ubatch : parse_counts(f_.ubatches, "--ubatch-size", 1, 65536))
-            setting(model, m, {batch, std::min(batch, ubatch), model.pool().threads(), k, v}, probe.get(),
-                    bar);
+          for (int ubatch : parse_counts(f_.ubatches, "--ubatch-size", 0, 65536))
+            setting(model, m, {batch, ubatch, model.pool().threads(), k, v}, probe.get(), bar);
         }
       }
     }
   }
 
  private:
-  void setting(const Model& model, ModelFlags m, const Setting& s, MachineProbe* probe, ProgressBar& bar) {
+  void setting(const Model& model, ModelFlags m, Setting s, MachineProbe* probe, ProgressBar& bar) {
     m.cache_type_k = s.type_k, m.cache_type_v = s.type_v, m.ubatch_size = s.ubatch;
     m.ctx_size = 1;
     for (const Test& t : tests_) m.ctx_size = std::max(m.ctx_size, t.prompt + t.answer + t.depth);
-    BenchEngine engine(model, m.runner(&interrupt_flag()));
+    RunnerOptions options = m.runner(&interrupt_flag());
+    options.n_ubatch = s.ubatch = std::min(options.n_ubatch, s.batch);
+    BenchEngine engine(model, options);
     for (const Test& t : tests_) {
       if (f_.delay > 0) std::this_thread::sleep_for(std::chrono::seconds(f_.delay));
       BenchResult r = describe(model, m, s, t);
@@ -231,7 +232,7 @@ void add_bench(CLI::App& root) {
   list(c, "--prompt-gen", o->pairs, "Tests of a prompt and its answer: 512,128; may be given again (-pg)");
   list(c, "-d,--n-depth", o->depths, "Tokens in the context before each test")->capture_default_str();
   list(c, "-b,--batch-size", o->batches, "Tokens given to the engine at once")->capture_default_str();
-  list(c, "--ubatch-size", o->ubatches, "Tokens per pass over the weights (-ub)")->capture_default_str();
+  list(c, "--ubatch-size", o->ubatches, kUbatchHelp)->capture_default_str();
   list(c, "--cache-type-k", o->types_k, "Types of cached keys (-ctk)")->capture_default_str();
   list(c, "--cache-type-v", o->types_v, "Types of cached values (-ctv)")->capture_default_str();
   list(c, "-t,--threads", o->threads, "Threads; 0: one per core")->capture_default_str();

@@ -86,10 +86,10 @@ std::string header() {
          "|\n";
 }
 
-std::string jsonl(const Row& r, const ModelFlags& m, int threads) {
+std::string jsonl(const Row& r, int ubatch, int threads) {
   const int prompt = r.pp * r.pl, answer = r.tg * r.pl;
   Json j;
-  j.set("n_ubatch", m.ubatch_size), j.set("n_threads", threads);
+  j.set("n_ubatch", ubatch), j.set("n_threads", threads);
   j.set("pp", r.pp), j.set("tg", r.tg), j.set("pl", r.pl), j.set("n_kv", prompt + answer);
   j.set("t_pp", r.t_pp), j.set("speed_pp", prompt / r.t_pp);
   j.set("t_tg", r.t_tg), j.set("speed_tg", answer / r.t_tg);
@@ -106,7 +106,8 @@ void run(BatchedFlags& f) {
   catch_interrupt();
   ProgressBar bar;
   const Model model(f.model.path(), f.model.options(bar.callback()));
-  Sequences sequences(model, f.model.runner(&interrupt_flag()), most(parallel));
+  const RunnerOptions options = f.model.runner(&interrupt_flag());
+  Sequences sequences(model, options, most(parallel));
   BatchedBench bench(model, sequences);
   bench.warm_up();
   bar.erase();
@@ -115,7 +116,7 @@ void run(BatchedFlags& f) {
     for (int tg : answers) {
       for (int pl : parallel) {
         const Row row = bench.run(pp, tg, pl);
-        print_out(f.output == "md" ? markdown(row) : jsonl(row, f.model, model.pool().threads()));
+        print_out(f.output == "md" ? markdown(row) : jsonl(row, options.n_ubatch, model.pool().threads()));
         flush_out();
       }
     }
@@ -138,8 +139,8 @@ void add_batched_bench(CLI::App& root) {
       ->allow_extra_args(false)
       ->capture_default_str();
   flag(c, "-t,--threads", o->model.threads, "Threads; 0: one per core")->check(CLI::Range(0, 1024));
-  flag(c, "--ubatch-size", o->model.ubatch_size, "Tokens per pass over the weights (-ub)")
-      ->check(CLI::Range(1, 65536))
+  flag(c, "--ubatch-size", o->model.ubatch_size, kUbatchHelp)
+      ->check(CLI::Range(0, 65536))
       ->capture_default_str();
   flag(c, "--cache-type-k", o->model.cache_type_k, "Type of cached keys (-ctk)")->capture_default_str();
   flag(c, "--cache-type-v", o->model.cache_type_v, "Type of cached values (-ctv)")->capture_default_str();

@@ -158,9 +158,7 @@ void ModelFlags::add(CLI::App* c) {
   flag(c, "-t,--threads", threads, "Threads; default: one per core")->check(CLI::Range(0, 1024));
   flag(c, "-c,--ctx-size", ctx_size, "Tokens of context; 0: as the model was trained")
       ->check(CLI::Range(0, 1 << 30));
-  flag(c, "--ubatch-size", ubatch_size, "Prompt tokens per call (-ub)")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
+  flag(c, "--ubatch-size", ubatch_size, kUbatchHelp)->check(CLI::Range(0, 65536))->capture_default_str();
   flag(c, "--cache-type-k", cache_type_k, "Type of cached keys: f32, f16, bf16, q8_0 (-ctk)")
       ->capture_default_str();
   flag(c, "--cache-type-v", cache_type_v, "Type of cached values: f32, f16, bf16, q8_0 (-ctv)")
@@ -238,7 +236,9 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
                                : Arith::fast;
   o.n_ctx = ctx_size;
   if (backend != "cpu" && n_gpu_layers != 0) use_cuda(*this, o);
-  o.n_ubatch = ubatch_size;
+  // Tensor cores are full with 2,048 tokens; --fit leaves the room to layers.
+  if (o.backend == Backend::cuda && !o.fit) o.n_ubatch = 2048;
+  if (ubatch_size > 0) o.n_ubatch = ubatch_size;
   o.kv = {kv_type(cache_type_k, "--cache-type-k"), kv_type(cache_type_v, "--cache-type-v")};
   const bool on_cuda = o.backend == Backend::cuda;
   if (o.arith == Arith::f32 && !on_cuda) {

@@ -36,6 +36,9 @@ std::vector<std::string> expand_short_names(int argc, char** argv);
 /// A folder of the user's cache; empty if there is no home.
 std::string cache_folder(const std::string& name);
 
+inline constexpr char kUbatchHelp[] =
+    "Prompt tokens per pass over the weights (-ub); 0: 512, on a device without --fit 2048";
+
 /// Model, threads, context and arithmetic.
 struct ModelFlags {
   std::string model;
@@ -51,7 +54,7 @@ struct ModelFlags {
   std::string cache_type_k = "f16", cache_type_v = "f16";
   int threads = 0;
   int ctx_size = 0;
-  int ubatch_size = 512;
+  int ubatch_size = 0;  // 0: what the backend does best
   std::string spec = "none";
   int draft_max = 16;
   bool no_fusion = false;
