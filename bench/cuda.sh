@@ -24,7 +24,7 @@ for model in "$@"; do
   done
   [[ $(cut -d : -f 2 "$scratch/hashes" | sort -u | wc -l) == 1 ]] || { echo "failed: they differ"; exit 1; }
   rm "$scratch/hashes"
-  hashes=$(for piece in 512 64 37; do
+  hashes=$(for piece in 2048 512 64 37; do
     "$build/plumb" logits -m "$model" --backend cuda --act f16 -ub "$piece" -f "$0" -o "$scratch/logits.npy" >/dev/null
     sha256sum <"$scratch/logits.npy"
   done | sort -u | wc -l)

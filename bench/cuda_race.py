@@ -3,9 +3,9 @@
     python3 bench/cuda_race.py --plumb PLUMB --llama-bench LLAMA_BENCH MODEL:TESTS...
 
 TESTS are separated by commas: pp512 (a prompt of 512 tokens), tg128 (128 tokens one by one), tg64@4096 (behind 4,096
-others), pp2048/2048 (2,048 tokens at once instead of in pieces of 512); np8 (8 sequences answer 128 tokens each together,
-behind prompts of 128; needs --llama-batched-bench). Tests of one depth and piece share a process. A round runs both engines
-on one model, in turn the one or the other first; each test's rate is the median of its repetitions.
+others), pp2048/512 (both in pieces of 512 tokens instead of each program's default: -ub); np8 (8 sequences answer 128
+tokens each together, behind prompts of 128; needs --llama-batched-bench). Tests of one depth and piece share a process. A round
+runs both engines on one model, in turn the one or the other first; each test's rate is the median of its repetitions.
 Prints each round as it ends, then per test the median of the ratios and their range, as bench/ratios.csv has them.
 """
 
@@ -21,21 +21,22 @@ TEST = re.compile(r"(pp|tg)(\d+)(?:@(\d+))?(?:/(\d+))?$")
 
 
 def groups(tests):
-    """{(depth, piece): [(kind, tokens, name)]} of a list of tests."""
+    """{(depth, piece or None): [(kind, tokens, name)]} of a list of tests."""
     found = {}
     for name in tests.split(","):
         match = TEST.match(name)
         if not match:
             raise SystemExit(f"no test: {name}")
         kind, tokens, depth, piece = match.groups()
-        found.setdefault((depth or "0", piece or "512"), []).append((kind, tokens, name))
+        found.setdefault((depth or "0", piece), []).append((kind, tokens, name))
     return found
 
 
 def rates(command, model, depth, piece, tests, repetitions):
     """{test: tokens/s} of one process; both programs know these flags and this output."""
     sizes = {kind: ",".join(t for k, t, _ in tests if k == kind) or "0" for kind in ("pp", "tg")}
-    run = [*command, "-m", model, "-p", sizes["pp"], "-n", sizes["tg"], "-d", depth, "-ub", piece, "-r", str(repetitions), "-o", "jsonl"]
+    pieces = ["-ub", piece] if piece else []
+    run = [*command, "-m", model, "-p", sizes["pp"], "-n", sizes["tg"], "-d", depth, *pieces, "-r", str(repetitions), "-o", "jsonl"]
     lines = subprocess.run(run, check=True, capture_output=True, text=True).stdout.splitlines()
     out = {}
     for result in map(json.loads, lines):
