@@ -103,10 +103,14 @@ void Masks::keep_short(int configuration, int left, std::span<uint64_t> bits) {
   for (size_t word = 0; word < bits.size(); ++word) {
     for (uint64_t rest = bits[word]; rest != 0; rest &= rest - 1) {
       const int id = int(word * 64) + std::countr_zero(rest);
-      const bool ends = vocabulary_.is_end(id) && machine.at_bottom(configuration);
-      if (!ends && machine.to_end(accept(configuration, id)) > left) bits[word] &= ~(rest & -rest);
+      if (to_end(configuration, id) > left) bits[word] &= ~(rest & -rest);
     }
   }
+}
+
+int Masks::to_end(int configuration, int id) {
+  if (vocabulary_.is_end(id) && machine.at_bottom(configuration)) return 0;
+  return machine.to_end(accept(configuration, id));
 }
 
 int Masks::accept(int configuration, int id) {
@@ -155,8 +159,7 @@ int GrammarState::to_end() const {
 
 int GrammarState::to_end(int id) const {
   const std::lock_guard lock(masks_->mutex);
-  if (vocabulary_->is_end(id) && masks_->machine.at_bottom(configuration_)) return 0;
-  return masks_->machine.to_end(masks_->accept(configuration_, id));
+  return masks_->to_end(configuration_, id);
 }
 
 std::span<const uint64_t> GrammarState::allowed_within(int left) {

@@ -31,6 +31,9 @@ struct Masks {
   /// The configuration after the token; Machine::kDead where it is not allowed.
   int accept(int configuration, int id);
 
+  /// The fewest bytes and named tokens that complete the text behind the token.
+  int to_end(int configuration, int id);
+
   int64_t bytes() const { return machine.bytes() + bytes_; }
 
  private:

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <queue>
 
 #include "base/error.h"
 
@@ -111,40 +110,6 @@ void Network::add_characters(int from, int to, const std::vector<std::pair<uint3
 
 namespace {
 
-// Rules whose end can be reached from their start, where bytes and tokens may be crossed or not, and rules
-// only once theirs has been. Linear in the edges.
-std::vector<uint8_t> finite_rules(const Network& n, bool cross) {
-  std::vector<uint8_t> seen(n.states.size()), done(n.rules.size());
-  std::vector<std::vector<int>> waiting(n.rules.size());  // states behind a rule that may become finite
-  std::vector<int> work, rule_of_end(n.states.size(), -1);
-  const auto reach = [&](int s) {
-    if (!seen[size_t(s)]) {
-      seen[size_t(s)] = 1;
-      work.push_back(s);
-    }
-  };
-  for (size_t r = 0; r < n.rules.size(); ++r) {
-    rule_of_end[size_t(n.rules[r].end)] = int(r);
-    reach(n.rules[r].start);
-  }
-  while (!work.empty()) {
-    const int s = work.back();
-    work.pop_back();
-    if (const int r = rule_of_end[size_t(s)]; r >= 0) {
-      done[size_t(r)] = 1;
-      for (int to : waiting[size_t(r)]) reach(to);
-    }
-    for (const Edge& e : n.states[size_t(s)]) {
-      if (e.take == Take::rule && !done[size_t(e.id)]) {
-        waiting[size_t(e.id)].push_back(e.to);
-      } else if (cross || e.take == Take::nothing || e.take == Take::rule) {
-        reach(e.to);
-      }
-    }
-  }
-  return done;
-}
-
 // The rules that a rule can begin with.
 std::vector<int> first_rules(const Network& n, int rule, std::vector<int>& seen_by) {
   std::vector<int> work = {n.rules[size_t(rule)].start}, out;
@@ -230,17 +195,17 @@ void find_classes(Network& n) {
 void Network::finish() {
   is_end.assign(states.size(), 0);
   for (const Rule& r : rules) is_end[size_t(r.end)] = 1;
-  const std::vector<uint8_t> finite = finite_rules(*this, true), nullable = finite_rules(*this, false);
-  for (size_t r = 0; r < rules.size(); ++r) {
-    if (!finite[r]) {
-      fail("grammar.endless", rules[r].place, "a rule that some finite text fulfils",
-           fmt::format("{}, which never ends", rules[r].name), "give it an alternative without itself");
+  to_end = distances_to_end(*this);
+  for (Rule& rule : rules) {
+    const int length = to_end[size_t(rule.start)];
+    if (length == kNever) {
+      fail("grammar.endless", rule.place, "a rule that some finite text fulfils",
+           fmt::format("{}, which never ends", rule.name), "give it an alternative without itself");
     }
-    rules[r].nullable = nullable[r] != 0;
+    rule.nullable = length == 0;
   }
   order_rules(*this);
   find_classes(*this);
-  to_end = distances_to_end(*this);
   tail.resize(states.size());
   for (size_t s = 0; s < states.size(); ++s) {
     int at = int(s);
