@@ -4,8 +4,8 @@
 
 `plumb faults poison` writes each fault that wrong weights can carry (families A to E) into a copy of the file; llama.cpp computes
 with the copy and is recorded by its callback; the trace is compared with the healthy file. Which tensors are wrong says the
-package gguf, by their bytes: the first operation in graph order that reads one is the place, and replay may mark no operation
-that reads none. Prints a table.
+package gguf, by their bytes: the value that diff names first must be computed from one, and replay may mark no operation that
+reads none. Prints a table.
 """
 
 import json
