@@ -9,17 +9,21 @@
 #include <ctime>
 #include <utility>
 
+#include "cpu/packed_folder.h"
+
 namespace plumb {
 namespace {
 
-// The file: this header, a checksum of every part, then the packed data from the next page.
+// The file: this header, a checksum of every part, the packed data from the next page, the path of the model.
 struct Header {
   char magic[8];
   uint64_t key, parts, bytes;  // of the packed data
   uint64_t table;              // checksum of the checksums
+  uint64_t source;             // bytes of the path
 };
-constexpr char kMagic[8] = {'P', 'L', 'U', 'M', 'B', 'R', '1', '6'};
+constexpr char kMagic[8] = {'P', 'L', 'U', 'M', 'B', 'P', '1', '6'};
 constexpr int64_t kPage = 4096;
+constexpr uint64_t kLongestPath = 4096;  // Linux's PATH_MAX
 
 int64_t data_offset(size_t parts) {
   return (int64_t(sizeof(Header) + parts * 8) + kPage - 1) / kPage * kPage;
@@ -52,6 +56,11 @@ void say_right(int fd, const struct stat& s, uint64_t key) {
   if (::time(nullptr) - s.st_mtim.tv_sec < kSettled || ::fdatasync(fd) != 0) return;
   const timespec times[2] = {{0, UTIME_OMIT}, {s.st_mtim.tv_sec, long(key % 1'000'000'000)}};
   ::futimens(fd, times);  // if it fails, the next load reads everything again
+}
+// Not left to the file system, which may be mounted not to do it.
+void say_used(int fd) {
+  const timespec times[2] = {{0, UTIME_NOW}, {0, UTIME_OMIT}};
+  ::futimens(fd, times);
 }
 
 }  // namespace
@@ -89,7 +98,7 @@ PackedFile PackedFile::read(int fd, uint64_t key, const std::vector<PackedPart>&
   PackedFile f;
   const int64_t offset = data_offset(parts.size()), bytes = offset + packed_bytes(parts);
   struct stat s = {};
-  if (::fstat(fd, &s) == 0 && S_ISREG(s.st_mode) && s.st_size == bytes) {
+  if (::fstat(fd, &s) == 0 && S_ISREG(s.st_mode) && s.st_size >= bytes) {
     void* p = ::mmap(nullptr, size_t(bytes), PROT_READ, MAP_PRIVATE, fd, 0);
     if (p != MAP_FAILED) f.map_ = static_cast<uint8_t*>(p), f.bytes_ = bytes, f.offset_ = offset;
   }
@@ -100,21 +109,42 @@ PackedFile PackedFile::read(int fd, uint64_t key, const std::vector<PackedPart>&
   std::memcpy(sums.data(), f.map_ + sizeof h, sums.size() * 8);
   const bool ours = std::memcmp(h.magic, kMagic, sizeof kMagic) == 0 && h.key == key &&
                     h.parts == parts.size() && h.bytes == uint64_t(packed_bytes(parts)) &&
-                    h.table == table_checksum(sums);
+                    h.source == uint64_t(s.st_size - bytes) && h.table == table_checksum(sums);
   if (!ours) return {};
   ::madvise(f.map_, size_t(bytes), MADV_WILLNEED);
-  if (known_right(s, key)) return f;
-  if (checksums(f.data(), parts, pool) != sums) return {};
-  say_right(fd, s, key);
+  if (!known_right(s, key)) {
+    if (checksums(f.data(), parts, pool) != sums) return {};
+    say_right(fd, s, key);
+  }
+  say_used(fd);
   return f;
 }
 
-PackedFile PackedFile::create(const std::string& path, const std::vector<PackedPart>& parts) {
+std::optional<std::string> PackedFile::source_of(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOATIME);  // to ask is not to use
+  if (fd < 0) return std::nullopt;
+  std::optional<std::string> source;
+  Header h = {};
+  struct stat s = {};
+  if (::fstat(fd, &s) == 0 && ::pread(fd, &h, sizeof h, 0) == ssize_t(sizeof h) &&
+      std::memcmp(h.magic, kMagic, sizeof kMagic) == 0 && h.source <= kLongestPath) {
+    std::string text(h.source, '\0');
+    if (::pread(fd, text.data(), text.size(), s.st_size - off_t(text.size())) == ssize_t(text.size()))
+      source = std::move(text);
+  }
+  ::close(fd);
+  return source;
+}
+
+PackedFile PackedFile::create(const std::string& path, const std::vector<PackedPart>& parts,
+                              const std::string& source) {
   PackedFile f;
+  const int64_t offset = data_offset(parts.size()), end = offset + packed_bytes(parts);
+  const int64_t bytes = end + int64_t(source.size());
+  if (!make_packed_room(path, bytes)) return f;
   std::string temporary = path + ".XXXXXX";
   const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
   if (fd < 0) return f;
-  const int64_t offset = data_offset(parts.size()), bytes = offset + packed_bytes(parts);
   // The space is taken now: a disk that is full must not show itself as a signal when a page is written.
   void* p = MAP_FAILED;
   if (::posix_fallocate(fd, 0, bytes) == 0)
@@ -125,6 +155,7 @@ PackedFile PackedFile::create(const std::string& path, const std::vector<PackedP
     return f;
   }
   f.map_ = static_cast<uint8_t*>(p), f.bytes_ = bytes, f.offset_ = offset;
+  std::memcpy(f.map_ + end, source.data(), source.size());
   f.path_ = path, f.temporary_ = std::move(temporary);
   return f;
 }
@@ -135,6 +166,7 @@ bool PackedFile::keep(uint64_t key, const std::vector<PackedPart>& parts, Pool& 
   std::memcpy(h.magic, kMagic, sizeof kMagic);
   h.key = key, h.parts = parts.size(), h.bytes = uint64_t(packed_bytes(parts)),
   h.table = table_checksum(sums);
+  h.source = uint64_t(bytes_ - offset_ - packed_bytes(parts));
   std::memcpy(map_, &h, sizeof h);
   std::memcpy(map_ + sizeof h, sums.data(), sums.size() * 8);
   ::mprotect(map_, size_t(bytes_), PROT_READ);

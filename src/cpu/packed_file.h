@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,14 +21,18 @@ struct PackedPart {
 class PackedFile {
  public:
   /// The file at `path` if it was kept under `key` with just these parts and every checksum is right; else
-  /// empty. Reads everything, on all threads, until it has once been found right a minute after it was
-  /// written; from then on only if somebody wrote to it since.
+  /// empty. What is found was used now, by its time of access. Reads everything, on all threads, until it has
+  /// once been found right a minute after it was written; from then on only if somebody wrote to it since.
   static PackedFile find(const std::string& path, uint64_t key, const std::vector<PackedPart>& parts,
                          Pool& pool);
 
-  /// A new file beside `path`, to be written through data(), zero so far. Empty if the folder cannot be
-  /// written or the disk is full.
-  static PackedFile create(const std::string& path, const std::vector<PackedPart>& parts);
+  /// A new file beside `path`, to be written through data(), zero so far; `source` is the model's own path.
+  /// Empty if the folder cannot be written or has no room for it (packed_folder.h).
+  static PackedFile create(const std::string& path, const std::vector<PackedPart>& parts,
+                           const std::string& source);
+
+  /// The path of the model that the file at `path` was made from, if it is such a file.
+  static std::optional<std::string> source_of(const std::string& path);
 
   PackedFile() = default;
   PackedFile(PackedFile&& other) noexcept { *this = std::move(other); }

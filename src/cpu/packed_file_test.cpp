@@ -25,7 +25,7 @@ class PackedFiles : public ::testing::Test {
   ~PackedFiles() override { fs::remove_all(folder_); }
 
   void keep(uint64_t key, uint8_t first = 1) {
-    PackedFile f = PackedFile::create(path_, parts_);
+    PackedFile f = PackedFile::create(path_, parts_, kSource);
     ASSERT_FALSE(f.empty());
     for (int64_t i = 0; i < kBytes; ++i) f.data()[i] = uint8_t(first + i * 7);
     ASSERT_TRUE(f.keep(key, parts_, pool_));
@@ -43,6 +43,7 @@ class PackedFiles : public ::testing::Test {
   }
 
   static constexpr int64_t kBytes = 10000;
+  static constexpr const char* kSource = "/models/model.gguf";
   const fs::path folder_ = fs::temp_directory_path() / ("plumb_packed_" + std::to_string(::getpid()));
   const std::string path_ = (folder_ / "model.r16").string();
   const std::vector<PackedPart> parts_ = {{0, 6000}, {6016, kBytes - 6016}};
@@ -85,10 +86,10 @@ TEST_F(PackedFiles, CutOrLengthenedAnywhereIsAbsent) {
 TEST_F(PackedFiles, AFlippedBitInHeaderTableOrDataIsNoticed) {
   keep(7);
   const std::string whole = contents();
-  const size_t data = whole.size() - size_t(kBytes);
+  const size_t data = whole.size() - std::strlen(kSource) - size_t(kBytes);
   std::mt19937 random(3);
   for (int i = 0; i < 400; ++i) {
-    size_t at = i < 56 ? size_t(i) : data + random() % size_t(kBytes);
+    size_t at = i < 64 ? size_t(i) : data + random() % size_t(kBytes);
     if (at >= data + 6000 && at < data + 6016) continue;  // between the parts nobody reads
     std::string flipped = whole;
     flipped[at] = char(flipped[at] ^ (1 << random() % 8));
@@ -115,7 +116,8 @@ TEST_F(PackedFiles, OnceFoundRightItIsReadAgainOnlyAfterSomebodyWroteToIt) {
   EXPECT_FALSE(find(7'000'000'123).empty());
   EXPECT_EQ(nanoseconds(), 123);
   std::string flipped = contents();
-  flipped.back() = char(flipped.back() ^ 1);
+  char& last = flipped[flipped.size() - std::strlen(kSource) - 1];
+  last = char(last ^ 1);
   write(flipped);
   EXPECT_TRUE(find(7'000'000'123).empty()) << "written to";
   age(100, 123);
@@ -123,21 +125,39 @@ TEST_F(PackedFiles, OnceFoundRightItIsReadAgainOnlyAfterSomebodyWroteToIt) {
 }
 
 TEST_F(PackedFiles, AnUnwritableFolderOrAFullDiskGivesNothingAndLeavesNothing) {
-  EXPECT_TRUE(PackedFile::create((folder_ / "absent" / "model.r16").string(), parts_).empty());
+  EXPECT_TRUE(PackedFile::create((folder_ / "absent" / "model.r16").string(), parts_, kSource).empty());
   rlimit old{};
   ::getrlimit(RLIMIT_FSIZE, &old);
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   const rlimit small{4096, old.rlim_max};
   ::setrlimit(RLIMIT_FSIZE, &small);
-  EXPECT_TRUE(PackedFile::create(path_, parts_).empty());
+  EXPECT_TRUE(PackedFile::create(path_, parts_, kSource).empty());
   ::setrlimit(RLIMIT_FSIZE, &old);
   std::signal(SIGXFSZ, handler);
   EXPECT_EQ(files(), 0u);
 }
 
+TEST_F(PackedFiles, SaysOfWhichModelItIs) {
+  keep(7);
+  EXPECT_EQ(PackedFile::source_of(path_), kSource);
+  write("PLUMB");
+  EXPECT_EQ(PackedFile::source_of(path_), std::nullopt);
+  EXPECT_EQ(PackedFile::source_of((folder_ / "absent").string()), std::nullopt);
+}
+
+TEST_F(PackedFiles, IsUsedWhenItIsFound) {
+  keep(7);
+  const timespec times[2] = {{1000, 0}, {0, UTIME_OMIT}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, path_.c_str(), times, 0), 0);
+  EXPECT_FALSE(find(7).empty());
+  struct stat s = {};
+  ::stat(path_.c_str(), &s);
+  EXPECT_GE(s.st_atim.tv_sec, ::time(nullptr) - 60);
+}
+
 TEST_F(PackedFiles, WhatIsNotKeptLeavesNothing) {
   {
-    const PackedFile f = PackedFile::create(path_, parts_);
+    const PackedFile f = PackedFile::create(path_, parts_, kSource);
   }
   EXPECT_EQ(files(), 0u);
 }
@@ -146,13 +166,13 @@ TEST_F(PackedFiles, TwoWritersAtOnceLeaveOneWholeFile) {
   std::thread other([&] {
     for (int i = 0; i < 50; ++i) {
       Pool pool(1);
-      PackedFile f = PackedFile::create(path_, parts_);
+      PackedFile f = PackedFile::create(path_, parts_, kSource);
       std::memset(f.data(), 5, size_t(kBytes));
       f.keep(7, parts_, pool);
     }
   });
   for (int i = 0; i < 50; ++i) {
-    PackedFile f = PackedFile::create(path_, parts_);
+    PackedFile f = PackedFile::create(path_, parts_, kSource);
     std::memset(f.data(), 5, size_t(kBytes));
     f.keep(7, parts_, pool_);
     EXPECT_FALSE(find(7).empty());

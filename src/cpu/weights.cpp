@@ -106,7 +106,7 @@ CpuWeights::CpuWeights(const Program& program, Pool& pool, const PackedCache& ca
   const uint64_t key = cached ? cache_key(program, is_matrix, cache.stamp) : 0;
   if (cached) file_ = PackedFile::find(cache.path, key, parts, pool);
   if (file_.empty() && !groups.empty()) {
-    if (cached) file_ = PackedFile::create(cache.path, parts);
+    if (cached) file_ = PackedFile::create(cache.path, parts, cache.source);
     if (file_.empty()) packed_ = Buffer(parts.back().offset + parts.back().bytes);
     pack(program, groups, file_.empty() ? packed_.data() : file_.data(), pool, progress);
     if (!file_.empty()) file_.keep(key, parts, pool);

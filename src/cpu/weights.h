@@ -14,6 +14,7 @@ namespace plumb {
 /// Where packed weights are kept between runs. An empty path: nowhere.
 struct PackedCache {
   std::string path = {};
+  std::string source = {};     // of the model's file, absolute
   uint64_t stamp = 0;          // of the model's file: its size and time of change
   bool source_is_map = false;  // the Program's weights lie in a map of a file, whose pages may be dropped
 };

@@ -32,6 +32,7 @@ PackedCache cache_of(const Gguf& file, const std::string& folder) {
   cache.path =
       (fs::path(folder) / fmt::format("{}-{:016x}.r16", path.filename().string(), checksum(path.string())))
           .string();
+  cache.source = path.string();
   cache.stamp = checksum(stamp);
   return cache;
 }
