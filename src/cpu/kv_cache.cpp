@@ -2,8 +2,8 @@
 
 #include <cstring>
 
+#include "base/buffer.h"
 #include "base/error.h"
-#include "cpu/memory.h"
 
 namespace plumb {
 

@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
+#include "base/buffer.h"
 #include "base/isa.h"
 #include "base/pool.h"
-#include "cpu/memory.h"
 
 namespace plumb {
 

@@ -4,8 +4,8 @@
 #include <functional>
 #include <vector>
 
+#include "base/buffer.h"
 #include "base/pool.h"
-#include "cpu/memory.h"
 #include "cpu/packed_file.h"
 #include "program/program.h"
 

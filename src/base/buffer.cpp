@@ -1,4 +1,4 @@
-#include "cpu/memory.h"
+#include "base/buffer.h"
 
 #include <fmt/format.h>
 #include <sys/mman.h>
