@@ -36,6 +36,16 @@ inline uint16_t float_to_half(float f) {
   return uint16_t(sign | ((rounded >> 13) - (112u << 10)));
 }
 
+/// half_to_float(float_to_half(f)) without branches, for loops.
+inline float rounded_to_half(float f) {
+  const uint32_t bits = std::bit_cast<uint32_t>(f), sign = bits & 0x80000000u, magnitude = bits ^ sign;
+  const uint32_t normal = (magnitude + 0xfffu + (magnitude >> 13 & 1u)) & ~0x1fffu;
+  const float small = (std::bit_cast<float>(magnitude) + 0.5f) - 0.5f;  // multiples of 2^-24
+  const uint32_t finite = magnitude < 0x38800000u ? std::bit_cast<uint32_t>(small) : normal;
+  const uint32_t large = magnitude > 0x7f800000u ? (magnitude & ~0x1fffu) | 0x400000u : 0x7f800000u;
+  return std::bit_cast<float>(sign | (magnitude >= 0x477ff000u ? large : finite));
+}
+
 inline float bfloat16_to_float(uint16_t b) { return std::bit_cast<float>(uint32_t(b) << 16); }
 
 /// `f` rounded to bfloat16, ties to even; NaN stays NaN.

@@ -71,6 +71,19 @@ TEST(Half, WhatIsBelowHalfTheSmallestSubnormalIsZeroOfItsSign) {
   EXPECT_EQ(float_to_half(-1e-45f), 0x8000);
 }
 
+TEST(Half, RoundingWithoutBranchesIsTheWayThereAndBack) {
+  const auto same = [](uint32_t b) {
+    const float f = std::bit_cast<float>(b);
+    return bits(rounded_to_half(f)) == bits(half_to_float(float_to_half(f)));
+  };
+  for (uint64_t b = 0; b < uint64_t(1) << 32; b += 1013) ASSERT_TRUE(same(uint32_t(b))) << b;
+  for (uint32_t h = 0; h < 65'536; ++h) {  // and around every half and every tie
+    for (const uint32_t b : {h << 16, h << 16 | 0x1000, h << 16 | 0x3000, h << 16 | 0x5000}) {
+      for (const uint32_t d : {0u, 1u, ~0u}) ASSERT_TRUE(same(b + d)) << b + d;
+    }
+  }
+}
+
 TEST(Bfloat16, EveryValueComesBackAndRoundsToNearestEven) {
   for (int b = 0; b < 0x7f7f; ++b) {
     const float low = bfloat16_to_float(uint16_t(b));

@@ -47,7 +47,10 @@ template <int kRows>
   int t = 0;
   for (; t + kTogether <= tokens; t += kTogether)
     together<kRows, kTogether>(w, stride, x + t * n, n, tokens, y + t);
-  for (; t < tokens; ++t) together<kRows, 1>(w, stride, x + t * n, n, tokens, y + t);
+  const float* rest = x + t * n;
+  if (tokens - t == 3) together<kRows, 3>(w, stride, rest, n, tokens, y + t);
+  if (tokens - t == 2) together<kRows, 2>(w, stride, rest, n, tokens, y + t);
+  if (tokens - t == 1) together<kRows, 1>(w, stride, rest, n, tokens, y + t);
 }
 
 }  // namespace

@@ -71,40 +71,41 @@ struct Reference<T>::Call {
     return room.data();
   }
 
-  // One product of a row and a token where it is not ops::dot.
-  T other_dot(const WrongLinear& wrong, const T* a, const T* b, int n) const {
-    T sum = 0;
-    if (self.arithmetic_.sums_from_end) {
-      for (int i = n - 1; i >= 0; --i) sum += a[i] * b[i];
-      return sum;
+  // Products of a row and all tokens where they are not ops::dot. xt: [columns, many].
+  void other_products(const WrongLinear& wrong, const T* a, const T* xt, int many, int columns, T* y) const {
+    std::fill_n(y, many, T(0));
+    for (int step = 0; step < columns; ++step) {
+      const int i = self.arithmetic_.sums_from_end ? columns - 1 - step : step;
+      const Rounded r = self.arithmetic_.sums_from_end ? Rounded::none : wrong.accumulator;
+      for (int t = 0; t < many; ++t) y[t] = ops::rounded(r, y[t] + a[i] * xt[int64_t(i) * many + t]);
     }
-    for (int i = 0; i < n; ++i) sum = ops::rounded(wrong.accumulator, sum + a[i] * b[i]);
-    return sum;
   }
 
   // y = w x^T.  w: [count, stride], x: [many, columns], y: [count, many].
   void products(const WrongLinear& wrong, const T* w, int count, int64_t stride, const T* x, int many,
                 int columns, T* y) const {
-    const bool plain = wrong.accumulator == Rounded::none && !self.arithmetic_.sums_from_end;
-    if constexpr (std::is_same_v<T, float>) {
-      if (plain) return dot_rows(w, count, stride, x, many, columns, y);
+    if (wrong.accumulator != Rounded::none || self.arithmetic_.sums_from_end) {
+      std::vector<T> xt(size_t(columns) * size_t(many));
+      for (int64_t i = 0; i < int64_t(xt.size()); ++i) xt[size_t(i)] = x[i % many * columns + i / many];
+      for (int r = 0; r < count; ++r)
+        other_products(wrong, w + r * stride, xt.data(), many, columns, y + int64_t(r) * many);
+      return;
     }
-    for (int i = 0; i < count * many; ++i) {
-      const T *a = w + i / many * stride, *b = x + int64_t(i % many) * columns;
-      y[i] = plain ? ops::dot(a, b, columns) : other_dot(wrong, a, b, columns);
-    }
+    if constexpr (std::is_same_v<T, float>) return dot_rows(w, count, stride, x, many, columns, y);
+    for (int i = 0; i < count * many; ++i)
+      y[i] = ops::dot(w + i / many * stride, x + int64_t(i % many) * columns, columns);
   }
 
   // Rows [first, first + count) of a weight, from `kept` if that is all of it.
-  const T* weight_rows(int w, int first, int count, const std::vector<float>* kept, std::vector<T>& copy) {
+  const T* weight_rows(int w, int first, int count, const float* kept, std::vector<T>& copy) {
     const int64_t columns = self.p_.weights[size_t(w)].columns;
     if constexpr (std::is_same_v<T, float>) {
-      if (kept) return kept->data() + first * columns;
+      if (kept) return kept + first * columns;
     }
     copy.clear();
     for (int r = first; r < first + count; ++r) {
       if (kept) {
-        copy.insert(copy.end(), kept->begin() + r * columns, kept->begin() + (r + 1) * columns);
+        copy.insert(copy.end(), kept + r * columns, kept + (r + 1) * columns);
       } else {
         const std::vector<T> row = weight_row(w, r);
         copy.insert(copy.end(), row.begin(), row.end());
@@ -120,14 +121,14 @@ struct Reference<T>::Call {
     const std::vector<T> bias =
         op.bias >= 0 ? weight_row(op.bias, 0) : std::vector<T>(size_t(node.shape.size()));
     const WeightRef& ref = self.p_.weights[size_t(op.w)];
-    const auto kept = self.decoded_ ? self.decoded_->get(ref, self.pool_) : nullptr;
+    const float* kept = self.decoded_ ? self.decoded_->get(ref, self.pool_) : nullptr;
     const bool last = task && task->last_logits_only && out == self.p_.output && node.wrong.row_shift == 0;
     const int first = last ? n() - 1 : 0, shown = n() - first, rows_of = node.shape.size();
     constexpr int kRows = 16;  // rows per unit of work
     self.pool_.each((rows_of + kRows - 1) / kRows, [&](int unit) {
       const int from = unit * kRows, count = std::min(kRows, rows_of - from);
       std::vector<T> copy, y(size_t(count * shown));
-      const T* w = weight_rows(op.w, from, count, kept.get(), copy);
+      const T* w = weight_rows(op.w, from, count, kept, copy);
       products(op.wrong, w, count, ref.columns, x + int64_t(first) * columns, shown, columns, y.data());
       for (int r = 0; r < count; ++r) {
         for (int t = 0; t < shown; ++t)

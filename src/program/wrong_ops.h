@@ -16,7 +16,7 @@ template <class T>
 T rounded(Rounded r, T x) {
   switch (r) {
     case Rounded::f16:
-      return T(half_to_float(float_to_half(float(x))));
+      return T(rounded_to_half(float(x)));
     case Rounded::bf16:
       return T(bfloat16_to_float(float_to_bfloat16(float(x))));
     case Rounded::tf32: {

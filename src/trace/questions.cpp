@@ -111,7 +111,8 @@ double bits(const std::vector<std::vector<int64_t>>& signatures) {
 
 class Choosing {
  public:
-  explicit Choosing(const QuestionsRequest& request) : r_(request), decoded_(int64_t(3) << 30) {
+  explicit Choosing(const QuestionsRequest& request)
+      : r_(request), decoded_(int64_t(3) << 30), wrong_(int64_t(1) << 30, &decoded_) {
     for (const std::vector<int>& prompt : candidates(r_.model))
       asked_.push_back(ask_health(r_, prompt, decoded_));
     Evidence everything;  // what single_faults() asks: logits, and no steps
@@ -151,12 +152,12 @@ class Choosing {
       if (r_.progress) r_.progress(what, double(f) / double(faults.size()));
       const std::optional<Variant> v = try_vary(r_.model, faults[f]);
       if (!v || !(v->program.feed == WrongFeed())) continue;
-      DecodedWeights decoded(int64_t(1) << 30, &decoded_);
+      wrong_.forget();
       std::vector<int64_t> said(asked_.size(), -1);
       for (const size_t p : prompts) {
         std::vector<int> ids = asked_[p].ids, calls = {int(asked_[p].prompt.size())};
         change_tokens(*v, r_.model, ids, calls);
-        said[p] = symbol(logits_of(*v, r_, ids, size_t(calls[0]), decoded), asked_[p]);
+        said[p] = symbol(logits_of(*v, r_, ids, size_t(calls[0]), wrong_), asked_[p]);
       }
       symbols_.push_back(std::move(said));
     }
@@ -195,7 +196,7 @@ class Choosing {
   }
 
   const QuestionsRequest& r_;
-  DecodedWeights decoded_;
+  DecodedWeights decoded_, wrong_;  // what the file says; what a fault reads in its place
   std::vector<Asked> asked_;
   std::vector<FaultSet> faults_;
   std::vector<std::vector<int64_t>> symbols_;  // by fault and prompt
