@@ -52,13 +52,13 @@ std::string square_only(Variant& v, double) {
 }
 
 // Bytes of every tensor, or of those of a format, from other places of the file.
-std::string moved_bytes(Variant& v,
-                        const std::function<const uint8_t*(const WeightRef&, int64_t byte)>& from) {
+std::string moved_bytes(
+    Variant& v, const std::function<void(const WeightRef&, int64_t at, int64_t n, uint8_t* out)>& copy) {
   for (WeightRef& w : v.program.weights) {
     if (w.data == nullptr) return "the weights are not at hand";
-    const Variant::RowBytes bytes = [from](const WeightRef& ref, int64_t row, uint8_t* out) {
+    const Variant::RowBytes bytes = [copy](const WeightRef& ref, int64_t row, uint8_t* out) {
       const int64_t n = row_bytes(ref.format, ref.columns);
-      for (int64_t i = 0; i < n; ++i) out[i] = *from(ref, row * n + i);
+      copy(ref, row * n, n, out);
     };
     w.read = [bytes](const WeightRef& ref, int64_t row, float* out) {
       std::vector<uint8_t> raw(size_t(row_bytes(ref.format, ref.columns)));
@@ -70,10 +70,16 @@ std::string moved_bytes(Variant& v,
   return {};
 }
 
+// What would lie behind the tensor comes from its beginning.
 std::string data_late(Variant& v, double bytes) {
   const int64_t shift = int64_t(bytes);
-  return moved_bytes(v, [shift](const WeightRef& w, int64_t at) {
-    return w.data + (at + shift) % (w.rows * row_bytes(w.format, w.columns));
+  return moved_bytes(v, [shift](const WeightRef& w, int64_t at, int64_t n, uint8_t* out) {
+    const int64_t all = w.rows * row_bytes(w.format, w.columns);
+    for (int64_t from = (at + shift) % all; n > 0; from = 0) {
+      const int64_t part = std::min(n, all - from);
+      out = std::copy_n(w.data + from, part, out);
+      n -= part;
+    }
   });
 }
 
@@ -81,7 +87,9 @@ std::string absolute_offsets(Variant& v, double) {
   if (v.file->files().size() > 1) return "the model has several files";
   int64_t start = INT64_MAX;
   for (const GgufTensor& t : v.file->tensors()) start = std::min(start, t.offset);
-  return moved_bytes(v, [start](const WeightRef& w, int64_t at) { return w.data + at - start; });
+  return moved_bytes(v, [start](const WeightRef& w, int64_t at, int64_t n, uint8_t* out) {
+    std::copy_n(w.data + at - start, n, out);
+  });
 }
 
 // Element order within a row: only the first block, or only the first rows, are there.

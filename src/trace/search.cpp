@@ -71,13 +71,6 @@ std::optional<Gap> gap_of(Simulator& s, const Hypothesis& h) {
   return gap;
 }
 
-// Not one of the points between, which fit_parameter() looks at.
-bool of_the_wild(const ChosenFault& c) {
-  const std::vector<double>& grid = c.fault->parameter.grid;
-  return c.parameter == c.fault->parameter.usual ||
-         std::find(grid.begin(), grid.end(), c.parameter) != grid.end();
-}
-
 bool sees_output(const Evidence& evidence) {
   return std::any_of(evidence.groups.begin(), evidence.groups.end(),
                      [](const Observed& o) { return o.value == "logits" || o.value == "output_norm"; });
@@ -157,6 +150,12 @@ std::vector<FaultSet> single_faults(const Model& model, const Evidence& evidence
   return all;
 }
 
+bool of_the_wild(const ChosenFault& c) {
+  const Parameter& p = c.fault->parameter;
+  return !p.name || c.parameter == p.usual ||
+         std::find(p.grid.begin(), p.grid.end(), c.parameter) != p.grid.end();
+}
+
 std::optional<FaultSet> fit_parameter(Simulator& s, const FaultSet& faults, int depth) {
   const Parameter& p = faults.back().fault->parameter;
   if (!p.name || !(p.low > 0)) return std::nullopt;
@@ -190,7 +189,7 @@ std::vector<Hypothesis> extend(Simulator& s, const std::vector<Hypothesis>& base
   for (size_t i = 0; i < chosen.size() && tries.size() < most; ++i) {
     for (const FaultSet& more : singles) {
       const Fault& f = *more[0].fault;
-      if (f.parameter.name && !of_the_wild(more[0])) continue;
+      if (!of_the_wild(more[0])) continue;
       if (f.control || f.id[0] == 'M' || contains(chosen[i].h->faults, &f)) continue;
       const Gap& gap = chosen[i].gap;
       if (may_show(f, order, gap.after, gap.upto) != (reach == Reach::gap)) continue;

@@ -1,6 +1,8 @@
 // The search of diagnose(): hypotheses, run as deep as they are worth, and sets of them.
 #pragma once
 
+#include <set>
+
 #include "trace/diagnose.h"
 #include "trace/everything.h"
 #include "trace/likelihood.h"
@@ -26,8 +28,8 @@ class Simulator {
   /// In f32 alone, unless `profile` says otherwise.
   std::optional<Prediction> exact(const FaultSet& faults, int depth, Arithmetic profile = {},
                                   int64_t ids = INT64_MAX, size_t runs = SIZE_MAX);
-  /// A first look, where ids were generated: in f32, with the rounding of health, on the first few of them in
-  /// the first runs.
+  /// A first look at all layers: in f32, with the rounding of health; where ids were generated, on the first
+  /// few of them in the first runs.
   std::optional<Hypothesis> glance(const FaultSet& faults, size_t runs);
   /// No fault, with the groups up to that layer.
   Hypothesis healthy(int depth) const;
@@ -37,7 +39,7 @@ class Simulator {
   const Expected& health() const { return health_.expected; }
   const Program& program() const { return model_.program(); }
   const Model& model() const { return model_; }
-  int64_t tried() const { return tried_; }
+  int64_t tried() const { return int64_t(tried_.size()); }
   void save() { cache_.save(); }
 
   /// Groups, in order, that the hypothesis does not explain even though its own rounding, in other
@@ -58,12 +60,9 @@ class Simulator {
   double distance(const Prediction& p) const;
 
  private:
-  // The hypothesis that was run last, often twice, and what it reads in the place of the file's weights.
   struct Latest {
-    Latest(std::string k, Variant v, DecodedWeights* right);
     std::string key;
     Variant variant;
-    DecodedWeights decoded;
   };
 
   static std::string key_of(const FaultSet& faults, Arithmetic profile, int64_t ids, size_t runs);
@@ -71,13 +70,13 @@ class Simulator {
   const Model& model_;
   const Evidence& evidence_;
   Numbers numbers_;
-  DecodedWeights decoded_;
+  DecodedWeights decoded_, wrong_;  // what a hypothesis reads in the place of the file's weights
   std::optional<Everything> everything_;
   PredictionCache cache_;
-  std::optional<Latest> latest_;
+  std::optional<Latest> latest_;  // the hypothesis that was run last, often twice
   std::atomic<bool>* cancel_;
   Hypothesis health_;
-  int64_t tried_ = 0;
+  std::set<std::string> tried_;  // sets of faults, by key
 };
 
 /// Layers up to which hypotheses are run, one after the other, each for those that the last one left.
@@ -86,6 +85,9 @@ std::vector<int> depths_of(const Evidence& evidence, int n_layer);
 /// All single faults that the model can have and that may show in the evidence, with the parameters of their
 /// grids.
 std::vector<FaultSet> single_faults(const Model& model, const Evidence& evidence);
+
+/// Not one of the points between that fit_parameter() looks at.
+bool of_the_wild(const ChosenFault& c);
 
 /// The parameter of the last fault of the set that brings the predictions nearest to the numbers.
 std::optional<FaultSet> fit_parameter(Simulator& simulator, const FaultSet& faults, int depth);

@@ -24,14 +24,12 @@ bool has_elements(const Observed& o) {
 
 }  // namespace
 
-Simulator::Latest::Latest(std::string k, Variant v, DecodedWeights* right)
-    : key(std::move(k)), variant(std::move(v)), decoded(kWrongBytes, right) {}
-
 Simulator::Simulator(const DiagnoseRequest& request, const Evidence& evidence)
     : model_(request.model),
       evidence_(evidence),
       numbers_(numbers_of(evidence)),
       decoded_(kDecodedBytes),
+      wrong_(kWrongBytes, &decoded_),
       everything_(Everything::behind(evidence, request.model.program())),
       cache_(request.cache, request.model.file().path(), everything_ ? everything_->evidence() : evidence),
       cancel_(request.cancel) {
@@ -56,8 +54,8 @@ std::optional<Prediction> Simulator::exact(const FaultSet& faults, int depth, Ar
     if (!latest_ || latest_->key != key_of(faults, {}, 0, 0)) {
       std::optional<Variant> variant = try_vary(model_, faults);
       if (!variant) return std::nullopt;
-      latest_.reset();
-      latest_.emplace(key_of(faults, {}, 0, 0), std::move(*variant), &decoded_);
+      latest_ = {key_of(faults, {}, 0, 0), std::move(*variant)};
+      wrong_.forget();
     }
     p = predict({.variant = latest_->variant,
                  .evidence = everything_ ? everything_->evidence() : evidence_,
@@ -66,7 +64,7 @@ std::optional<Prediction> Simulator::exact(const FaultSet& faults, int depth, Ar
                  .ids = ids,
                  .runs = runs,
                  .profile = profile,
-                 .decoded = &latest_->decoded,
+                 .decoded = &wrong_,
                  .cancel = cancel_},
                 model_.pool());
     cache_.keep(key, depth, *p);
@@ -77,7 +75,7 @@ std::optional<Prediction> Simulator::exact(const FaultSet& faults, int depth, Ar
 }
 
 std::optional<Hypothesis> Simulator::run(const FaultSet& faults, int depth) {
-  ++tried_;
+  tried_.insert(key_of(faults, {}, 0, 0));
   std::optional<Prediction> a = exact(faults, depth);
   if (!a) return std::nullopt;
   std::optional<Prediction> b = exact(faults, depth, kEightBits);
@@ -89,9 +87,11 @@ std::optional<Hypothesis> Simulator::run(const FaultSet& faults, int depth) {
 std::optional<Hypothesis> Simulator::glance(const FaultSet& faults, size_t runs) {
   constexpr int64_t kIds = 8;
   constexpr double kRougher = 3;  // a scrambled network amplifies rounding more than a right one
-  std::optional<Prediction> x = exact(faults, program().n_layer, {}, kIds, runs);
+  const int all = program().n_layer;
+  tried_.insert(key_of(faults, {}, 0, 0));
+  std::optional<Prediction> x = evidence_.has_ids() ? exact(faults, all, {}, kIds, runs) : exact(faults, all);
   if (!x) return std::nullopt;
-  Hypothesis h{faults, {*x, *x, health().scale, false}, program().n_layer, 0};
+  Hypothesis h{faults, {*x, *x, health().scale, false}, all, 0};
   for (std::vector<double>& scale : h.expected.scale) {
     for (double& s : scale) s *= kRougher;
   }

@@ -8,8 +8,9 @@
 namespace plumb::trace {
 namespace {
 
-constexpr double kPerFault = 5.5;      // nats that each further fault has to earn
-constexpr double kSame = 2;            // nats: what cannot be told apart
+constexpr double kPerFault = 5.5;  // nats that each further fault has to earn
+constexpr double kFitted = 4;  // and each parameter found between the known values: one in fifty of its range
+constexpr double kSame = 2;    // nats: what cannot be told apart
 constexpr double kIdsMargin = 6;       // nats that generated ids must say more for a fault than for none
 constexpr double kVisible = 3;         // effects below so many deviations are nobody's finding
 constexpr size_t kCandidates = 10;     // that are told
@@ -17,6 +18,36 @@ constexpr size_t kCompared = 40;       // hypotheses that are put into classes
 constexpr double kHealthPrior = -3.0;  // log probabilities, of 1 for all faults together
 constexpr double kOutside = 0.05;
 constexpr double kClear = 10;  // nats by which a named fault beats one outside the catalogue
+
+double cost_of_parameters(const FaultSet& faults) {
+  return kFitted * double(std::count_if(faults.begin(), faults.end(),
+                                        [](const ChosenFault& c) { return !of_the_wild(c); }));
+}
+
+// Log probability before any number is known, of 1 for all single faults together.
+double prior(const FaultSet& faults) {
+  return faults.empty() ? kHealthPrior : -kPerFault * double(faults.size()) - cost_of_parameters(faults);
+}
+
+// The most that a fault whose parameter was fitted may gain on numbers that it has nothing to do with: near
+// health, its predictions move along a line as the parameter does, and one point of that line fits best.
+double fitted(Simulator& s, const Hypothesis& h, const Numbers& numbers) {
+  const Expected& health = s.health();
+  double most = -INFINITY;
+  for (const double along : {-4., -2., -1.4, -1., -.7, -.5, -.35, -.25, -.15, -.1, -.05,
+                             .05, .1,  .15,  .25, .35, .5,  .7,   1.,   1.4,  2.,  4.}) {
+    Expected x = h.expected;
+    const auto move = [&](Prediction& p, const Prediction& from) {
+      for (size_t g = 0; g < p.size(); ++g) {
+        for (size_t i = 0; i < p[g].x.size() && p[g].computed && from[g].computed; ++i)
+          p[g].x[i] = from[g].x[i] + along * (p[g].x[i] - from[g].x[i]);
+      }
+    };
+    move(x.exact, health.exact), move(x.rounded, health.rounded);
+    most = std::max(most, log_likelihood(s.evidence(), numbers, x, health, {.ids = false}));
+  }
+  return most;
+}
 
 // What no fault may lose against the best fault on healthy numbers in other arithmetics: their rounding is
 // correlated, and chance finds some fault to match it.
@@ -32,6 +63,8 @@ double margin_of(Simulator& s, const std::vector<Hypothesis>& found) {
     if (!x) continue;
     const Numbers numbers = numbers_of(s.evidence(), *x);
     const double own = log_likelihood(s.evidence(), numbers, health.expected, s.health(), {.ids = false});
+    const bool was_fitted = found[0].faults.size() == 1 && !of_the_wild(found[0].faults[0]);
+    if (was_fitted) most = std::max(most, fitted(s, found[0], numbers) - own);
     for (size_t i = 0; i < std::min(found.size(), kCompared); ++i) {
       if (found[i].control()) continue;
       most = std::max(
@@ -72,9 +105,7 @@ void list_candidates(Simulator& s, const std::vector<Hypothesis>& found, Diagnos
 
 // Weighs the candidates against each other and against a fault that the catalogue lacks.
 void set_probabilities(double outside, bool explained, Diagnosis& d) {
-  const auto weight = [](const Candidate& c) {
-    return c.log_likelihood + (c.faults.empty() ? kHealthPrior : -kPerFault * double(c.faults.size()));
-  };
+  const auto weight = [](const Candidate& c) { return c.log_likelihood + prior(c.faults); };
   outside += std::log(kOutside) - kPerFault;
   double most = outside;
   for (const Candidate& c : d.candidates) most = std::max(most, weight(c));
@@ -132,13 +163,16 @@ bool is_health(const Hypothesis& h) { return h.faults.empty(); }
 }  // namespace
 
 double score(const Hypothesis& h) {
-  return h.log_likelihood - kPerFault * double(h.faults.empty() ? 0 : h.faults.size() - 1);
+  return h.log_likelihood - kPerFault * double(h.faults.empty() ? 0 : h.faults.size() - 1) -
+         cost_of_parameters(h.faults);
 }
 
 bool is_explained(Simulator& s, const std::vector<Hypothesis>& found) {
   if (found.empty()) return true;
   const double outside = outside_likelihood(s.evidence(), s.numbers(), s.health());
-  const double clear = found[0].faults.empty() ? 0 : is_weak(s.evidence()) ? kClear / 3 : kClear;
+  const double clear = found[0].faults.empty() ? std::log(kOutside) - kPerFault - kHealthPrior
+                       : is_weak(s.evidence()) ? kClear / 3
+                                               : kClear;
   const double numbers =
       log_likelihood(s.evidence(), s.numbers(), found[0].expected, s.health(), {.ids = false});
   return score(found[0]) > outside + clear && numbers > s.least_likelihood(found[0]) &&
@@ -147,7 +181,8 @@ bool is_explained(Simulator& s, const std::vector<Hypothesis>& found) {
 
 void judge(Simulator& s, std::vector<Hypothesis>& found, Diagnosis& d) {
   const Hypothesis health = s.healthy(found[0].depth);
-  const bool near = health.log_likelihood > found[0].log_likelihood - margin_of(s, found);
+  const bool near = health.log_likelihood + prior({}) >
+                    found[0].log_likelihood + prior(found[0].faults) - margin_of(s, found);
   const bool invisible = !found[0].faults.empty() && !s.evidence().has_ids() &&
                          effect(s.evidence(), s.numbers(), found[0].expected, s.health()) < kVisible;
   if (near || invisible) {
