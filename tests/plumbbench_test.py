@@ -17,7 +17,7 @@ import faults_bytes  # noqa: E402
 import harness as h  # noqa: E402
 import numpy as np  # noqa: E402
 from planting import Faulty  # noqa: E402
-from plumbbench import cases, table  # noqa: E402
+from plumbbench import cases, engines, make, table  # noqa: E402
 
 STUB = """#!{python}
 import json, pathlib, sys
@@ -84,6 +84,17 @@ class Bench(unittest.TestCase):
         self.assertEqual(planned[0], planned[1])
         self.assertEqual(len({c["id"] for c in planned[0]}), len(planned[0]))
         self.assertGreaterEqual(len({c["faults"][0] for c in planned[0]}), 120)
+
+    def test_of_a_pair_each_fault_has_to_show_beside_the_other(self):
+        pair = {"kind": "pair", "faults": ["A1 a", "J3 b"], "numbers": [None, 2.0]}
+        self.assertEqual([(c["faults"], c["numbers"]) for c in cases.lesser(pair)], [(["A1 a"], [None]), (["J3 b"], [2.0])])
+        self.assertEqual([c["faults"] for c in cases.lesser({"kind": "single", "faults": ["A1 a"], "numbers": [None]})], [[]])
+        path, ids = path_of("llama-Q4_0"), h.small_prompt()
+        names = [next(n for n in cases.PLANTED if n.startswith(w)) for w in ("I1 ", "J3 ")]  # J3 moves logits, not their statistics
+        case = cases.case("g", path, "pair", "q8", names, [None, None])
+        run, all_ids, calls = engines.oracle(case, ids)
+        shown = make.Maker(self.out, h.PLUMB).visible(case, run, all_ids, calls)
+        self.assertEqual((shown["C"], shown["D"]), (False, True))
 
     def test_every_right_answer_is_an_entry_of_the_catalogue(self):
         known = {entry["id"] for entry in json.loads(h.plumb("faults", "list", "--json"))}

@@ -93,6 +93,13 @@ def drawn(seed, names, *words):
     return [PLANTED[n].values(seeded(seed, n, *words)) if PLANTED[n].values else None for n in names]
 
 
+def lesser(case):
+    """What a case must differ from: its model without faults; a pair from each of its two faults alone."""
+    if case["kind"] != "pair":
+        return [case | {"faults": [], "numbers": []}]
+    return [case | {"faults": [case["faults"][i]], "numbers": [case["numbers"][i]]} for i in (0, 1)]
+
+
 def singles(seed, group, model, fitting, share):
     """Each fault once in q8; a share of them in bf16, in f32, and with the other prompts."""
     for name in fitting:

@@ -119,14 +119,16 @@ def oracle(case, ids):
     return as_run(model_of(case).values([*ids, *generated], calls), calls), [*ids, *generated], calls
 
 
-def healthy(case, ids, calls, arithmetic):
-    """The same call without faults."""
-    return healthy_run(case["model"], tuple(ids), tuple(calls or [len(ids)]), arithmetic)
+def lesser_run(case, ids, calls, arithmetic):
+    """The same call by a case with fewer faults."""
+    faults = tuple(case["faults"]), tuple(case["numbers"])
+    return run_with(case["model"], faults, tuple(ids), tuple(calls or [len(ids)]), arithmetic)
 
 
 @functools.lru_cache(maxsize=12)
-def healthy_run(path, ids, calls, arithmetic):
-    return as_run(Faulty(path, [], arithmetic, like=base(path)).values(list(ids), list(calls)), list(calls))
+def run_with(path, faults, ids, calls, arithmetic):
+    model = model_of({"model": path, "faults": faults[0], "numbers": faults[1], "engine": arithmetic})
+    return as_run(model.values(list(ids), list(calls)), list(calls))
 
 
 def recorded(command, folder):

@@ -35,13 +35,18 @@ class Maker:
         return run, all_ids, calls, ids, text
 
     def visible(self, case, run, ids, calls):
-        """{level: whether it shows the fault} of the prompt's levels."""
+        """{level: whether it shows the fault, or each fault of a pair beside the other} of the prompt's levels."""
         if case["kind"] == "benign":
             return dict.fromkeys(PROMPT_LEVELS, False)
         if case["kind"] == "text":
             return dict.fromkeys(PROMPT_LEVELS, True)
+        shown = [self.differs(case, run, ids, calls, without) for without in cases.lesser(case)]
+        return {level: all(s[level] for s in shown) for level in PROMPT_LEVELS}
+
+    def differs(self, case, run, ids, calls, without):
+        """{level: whether it tells the run from that of a case with fewer faults}."""
         engine = case["engine"] if case["kind"] != "poison" else "q8"
-        ours, best = (engines.healthy(case, ids, calls, a) for a in (engine, "f64" if engine == "f32" else "f32"))
+        ours, best = (engines.lesser_run(without, ids, calls, a) for a in (engine, "f64" if engine == "f32" else "f32"))
         if case["kind"] == "poison":  # llama.cpp writes some values of the last token only
             ours, best = (same_rows(r, run) for r in (ours, best))
         first = [[v for v in r if v.step == 0] for r in (run, ours, best)]
