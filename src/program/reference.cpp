@@ -71,29 +71,30 @@ struct Reference<T>::Call {
     return room.data();
   }
 
-  // Products of a row and all tokens where they are not ops::dot. xt: [columns, many].
-  void other_products(const WrongLinear& wrong, const T* a, const T* xt, int many, int columns, T* y) const {
-    std::fill_n(y, many, T(0));
-    for (int step = 0; step < columns; ++step) {
-      const int i = self.arithmetic_.sums_from_end ? columns - 1 - step : step;
-      const Rounded r = self.arithmetic_.sums_from_end ? Rounded::none : wrong.accumulator;
-      for (int t = 0; t < many; ++t) y[t] = ops::rounded(r, y[t] + a[i] * xt[int64_t(i) * many + t]);
+  // One product of a row and a token where it is not ops::dot.
+  static T other_dot(InOrder order, const T* a, const T* b, int n) {
+    T sum = 0;
+    for (int step = 0; step < n; ++step) {
+      const int i = order.from_end ? n - 1 - step : step;
+      sum = ops::rounded(order.sums, sum + a[i] * b[i]);
     }
+    return sum;
   }
 
   // y = w x^T.  w: [count, stride], x: [many, columns], y: [count, many].
   void products(const WrongLinear& wrong, const T* w, int count, int64_t stride, const T* x, int many,
                 int columns, T* y) const {
-    if (wrong.accumulator != Rounded::none || self.arithmetic_.sums_from_end) {
-      std::vector<T> xt(size_t(columns) * size_t(many));
-      for (int64_t i = 0; i < int64_t(xt.size()); ++i) xt[size_t(i)] = x[i % many * columns + i / many];
-      for (int r = 0; r < count; ++r)
-        other_products(wrong, w + r * stride, xt.data(), many, columns, y + int64_t(r) * many);
-      return;
+    const bool from_end = self.arithmetic_.sums_from_end;
+    const InOrder order{from_end ? Rounded::none : wrong.accumulator, from_end};
+    const bool plain = order.sums == Rounded::none && !from_end;
+    if constexpr (std::is_same_v<T, float>) {
+      if (plain) return dot_rows(w, count, stride, x, many, columns, y);
+      return dot_rows_in_order(order, w, count, stride, x, many, columns, y);
     }
-    if constexpr (std::is_same_v<T, float>) return dot_rows(w, count, stride, x, many, columns, y);
-    for (int i = 0; i < count * many; ++i)
-      y[i] = ops::dot(w + i / many * stride, x + int64_t(i % many) * columns, columns);
+    for (int i = 0; i < count * many; ++i) {
+      const T *a = w + i / many * stride, *b = x + int64_t(i % many) * columns;
+      y[i] = plain ? ops::dot(a, b, columns) : other_dot(order, a, b, columns);
+    }
   }
 
   // Rows [first, first + count) of a weight, from `kept` if that is all of it.

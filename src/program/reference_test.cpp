@@ -11,6 +11,7 @@
 #include "program/dot.h"
 #include "program/graph.h"
 #include "program/ops.h"
+#include "program/wrong_ops.h"
 
 namespace plumb {
 namespace {
@@ -50,7 +51,7 @@ TEST(Ops, RowsTimesTokensHaveTheBitsOfSingleProducts) {
   std::mt19937 random(7);
   std::normal_distribution<float> normal;
   for (const int n : {1, 15, 16, 37, 576}) {
-    for (const int rows : {1, 4, 9}) {
+    for (const int rows : {1, 4, 9, 17}) {
       for (const int tokens : {1, 3, 4, 11}) {
         const int stride = n + 3;
         std::vector<float> w(size_t(rows * stride)), x(size_t(tokens * n)), y(size_t(rows * tokens));
@@ -60,6 +61,19 @@ TEST(Ops, RowsTimesTokensHaveTheBitsOfSingleProducts) {
         dot_rows(w.data(), rows, stride, x.data(), tokens, n, y.data());
         for (int i = 0; i < rows * tokens; ++i)
           EXPECT_EQ(y[size_t(i)], ops::dot(&w[size_t(i / tokens * stride)], &x[size_t(i % tokens * n)], n));
+        for (const InOrder order : {InOrder{}, InOrder{Rounded::f16}, InOrder{Rounded::bf16},
+                                    InOrder{Rounded::tf32}, InOrder{.from_end = true}}) {
+          dot_rows_in_order(order, w.data(), rows, stride, x.data(), tokens, n, y.data());
+          for (int i = 0; i < rows * tokens; ++i) {
+            float sum = 0;
+            for (int k = 0; k < n; ++k) {
+              const int at = order.from_end ? n - 1 - k : k;
+              sum = ops::rounded(order.sums,
+                                 sum + w[size_t(i / tokens * stride + at)] * x[size_t(i % tokens * n + at)]);
+            }
+            EXPECT_EQ(y[size_t(i)], sum);
+          }
+        }
       }
     }
   }
