@@ -2,10 +2,12 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "oracle"))
@@ -283,6 +285,13 @@ class Diff(unittest.TestCase):
 
     def right_values(self):
         return Faulty(model_path("llama-F32")).values(self.ids)
+
+    def test_a_floor_that_is_kept_says_what_it_said_when_it_was_measured(self):
+        path = model_path("llama-Q4_0")
+        trace = trace_of(self.at("healthy"), path, [], self.ids, "q8")
+        with unittest.mock.patch.dict(os.environ, {"XDG_CACHE_HOME": str(self.at("cache"))}):
+            self.assertEqual(diff(trace, "-m", path), diff(trace, "-m", path))
+            self.assertTrue(list(self.at("cache").rglob("floors/*.json")))
 
     def test_other_token_ids_are_told_first(self):
         path = model_path("llama-F32")

@@ -69,7 +69,7 @@ Json as_json(const std::map<std::string, std::vector<double>>& errors) {
   Json j = Json::Object();
   for (const auto& [value, list] : errors) {
     Json::Array a;
-    for (double e : list) a.push_back(float(e));
+    for (double e : list) a.push_back(e);
     j.set(value, std::move(a));
   }
   return j;
