@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <utility>
 
 namespace plumb::trace {
 namespace {
@@ -33,10 +35,10 @@ bool text_of(const Tokenizer& tokenizer, std::vector<int> ids, std::string& text
 // Fills in the groups of one run from the rows that it shows.
 class Filler {
  public:
-  // `shift`: by how many positions the prompt is longer than the foreign one. `first_call`: its rows, where
-  // all are run in one; else 0.
-  Filler(const Evidence& evidence, int run, int64_t shift, int64_t first_call, Prediction& out)
-      : evidence_(evidence), shift_(shift), first_call_(first_call), out_(out) {
+  // `shift`: by how many positions the prompt is longer than the foreign one. `calls`: their rows, where all
+  // are run in one; else empty.
+  Filler(const Evidence& evidence, int run, int64_t shift, std::vector<int> calls, Prediction& out)
+      : evidence_(evidence), shift_(shift), calls_(std::move(calls)), out_(out) {
     for (size_t g = 0; g < evidence.groups.size(); ++g) {
       if (evidence.groups[g].run == run && out[g].computed) by_value_[evidence.groups[g].value].push_back(g);
     }
@@ -66,8 +68,13 @@ class Filler {
     const Observed& o = evidence_.groups[g];
     int64_t first = o.first, count = o.tokens;
     if (o.whole_call || o.last) {
-      if (rows.call != o.call) return;
-      first = rows.first, count = first_call_ > 0 ? first_call_ : rows.rows;
+      if (calls_.empty()) {
+        if (rows.call != o.call) return;
+        first = rows.first, count = rows.rows;
+      } else {
+        first = std::accumulate(calls_.begin(), calls_.begin() + o.call, int64_t(0));
+        count = calls_[size_t(o.call)];
+      }
       if (o.last) first += count - 1, count = 1;
     } else if (o.call > 0 || !o.chosen.empty()) {
       first += shift_;
@@ -133,7 +140,8 @@ class Filler {
   }
 
   const Evidence& evidence_;
-  int64_t shift_, first_call_;
+  int64_t shift_;
+  std::vector<int> calls_;
   Prediction& out_;
   std::map<std::string, std::vector<size_t>> by_value_;
   std::vector<Sums> sums_;
@@ -244,11 +252,13 @@ Prediction predict(const PredictRequest& request, Pool& pool) {
     if (!steps_shown) cut(run, chosen ? fed : e.runs[r].prompt, e.runs[r].prompt);
     const auto before = int64_t(run.tokens.size());
     change_tokens(request.variant, request.model, run.tokens, run.calls);
-    const bool in_one = !steps_shown && !needs_steps(request.variant.program);
-    const int64_t first_call = in_one ? run.calls[0] : 0;
-    if (in_one) run.calls.clear();
+    std::vector<int> calls;
+    if (!needs_steps(request.variant.program)) {  // each call would read all weights
+      calls.swap(run.calls);
+      if (steps_shown && calls.size() > 1) run.last_logits_only = false;
+    }
     run.decoded = request.decoded, run.cancel = request.cancel;
-    Filler filler(e, int(r), int64_t(run.tokens.size()) - before, first_call, out);
+    Filler filler(e, int(r), int64_t(run.tokens.size()) - before, std::move(calls), out);
     run_variant(request.variant, pool, run, [&](const VariantRows& rows) { filler.see(rows); });
     filler.finish();
   }
