@@ -125,15 +125,20 @@ class Search {
     return std::exchange(partial_, {});
   }
 
+  std::vector<Hypothesis> glance_all(const std::vector<FaultSet>& sets, size_t runs, const char* what) {
+    std::vector<Hypothesis> list;
+    for (size_t i = 0; i < sets.size(); ++i) {
+      if (std::optional<Hypothesis> h = s_.glance(sets[i], runs)) list.push_back(std::move(*h));
+      if (request_.progress) request_.progress(what, double(i + 1) / double(sets.size()));
+    }
+    return list;
+  }
+
   // Where ids were generated, the first of a run or two are enough to drop most.
   std::vector<FaultSet> glance(std::vector<FaultSet> sets) {
     const size_t all = s_.evidence().runs.size();
     for (size_t runs = std::min(all, kGlanced);; runs = all) {
-      std::vector<Hypothesis> list;
-      for (size_t i = 0; i < sets.size(); ++i) {
-        if (std::optional<Hypothesis> h = s_.glance(sets[i], runs)) list.push_back(std::move(*h));
-        if (request_.progress) request_.progress("first ids", double(i + 1) / double(sets.size()));
-      }
+      std::vector<Hypothesis> list = glance_all(sets, runs, "first ids");
       sets = survivors(list, depths_[0], runs < all ? 3 * kMost : kMost, s_.glance({}, runs)->log_likelihood);
       if (runs == all) return sets;
     }
@@ -142,11 +147,7 @@ class Search {
   // Where every run is long, one in f32 tells which are worth a second in other arithmetic: the likeliest,
   // and those nearest whatever their rounding.
   std::vector<FaultSet> nearest(const std::vector<FaultSet>& sets) {
-    std::vector<Hypothesis> list;
-    for (size_t i = 0; i < sets.size(); ++i) {
-      if (std::optional<Hypothesis> h = s_.glance(sets[i], 1)) list.push_back(std::move(*h));
-      if (request_.progress) request_.progress("known faults", double(i + 1) / double(sets.size()));
-    }
+    std::vector<Hypothesis> list = glance_all(sets, 1, "known faults");
     note(list, depths_[0]);
     std::vector<FaultSet> kept = survivors(list, depths_[0], kMost, s_.glance({}, 1)->log_likelihood);
     std::vector<std::pair<double, size_t>> order;
