@@ -24,7 +24,7 @@ std::vector<int> ranks_of(const std::vector<float>& scores, size_t n) {
   std::vector<uint32_t> order(n);
   std::iota(order.begin(), order.end(), 0u);
   auto above = [&](uint32_t a, uint32_t b) { return scores[a] > scores[b]; };
-  if (!std::is_sorted(order.begin(), order.end(), above)) std::sort(order.begin(), order.end(), above);
+  if (!std::is_sorted(order.begin(), order.end(), above)) std::stable_sort(order.begin(), order.end(), above);
   int rank = 0;
   for (size_t i = 0; i < n; ++i) {
     if (i > 0 && scores[order[i]] != scores[order[i - 1]]) ++rank;
@@ -125,9 +125,9 @@ class SpmEncoder : public Encoder {
 
   void index_units() {
     for (const std::string_view token : vocabulary_.tokens) {
-      UnitReader reader(token, false);
       Unit unit, last;
-      for (size_t at = 0; reader.next(unit); at += unit.view().size()) {
+      for (size_t at = 0; at < token.size(); at += unit.view().size()) {
+        unit = unit_at(token, at);
         if (last.length > 0) index_.allow(last, unit);
         last = unit;
         if (index_.find(unit) >= 0) continue;

@@ -76,6 +76,16 @@ inline int count_units(std::string_view text) {
   return n;
 }
 
+/// The unit at `at` of a text whose spaces stand for themselves; what UnitReader(text, false) gives, faster.
+inline Unit unit_at(std::string_view text, size_t at) {
+  Unit unit;
+  const size_t left = text.size() - at;
+  const auto promised = static_cast<size_t>(utf8_length(static_cast<uint8_t>(text[at])));
+  unit.length = static_cast<int>(promised < left ? promised : left);
+  for (int i = 0; i < unit.length; ++i) unit.bytes[i] = text[at + static_cast<size_t>(i)];
+  return unit;
+}
+
 class UnitIndex {
  public:
   UnitIndex() : slots_(1024), neighbours_(kFilterBits / 64) {}
