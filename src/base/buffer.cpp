@@ -7,7 +7,7 @@
 
 namespace plumb {
 
-Buffer::Buffer(int64_t bytes) : bytes_(bytes) {
+Buffer::Buffer(int64_t bytes, Pages pages) : bytes_(bytes) {
   if (bytes == 0) return;
   void* p = ::mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) {
@@ -15,7 +15,8 @@ Buffer::Buffer(int64_t bytes) : bytes_(bytes) {
         {.code = "memory.allocate", .expected = fmt::format("{} bytes of memory", bytes), .found = "less"});
   }
   data_ = static_cast<uint8_t*>(p);
-  if (bytes >= 1 << 21) ::madvise(p, size_t(bytes), MADV_HUGEPAGE);  // only advice
+  constexpr int64_t kHugePage = 1 << 21;
+  if (pages == Pages::huge && bytes >= kHugePage) ::madvise(p, size_t(bytes), MADV_HUGEPAGE);  // only advice
 }
 
 Buffer::~Buffer() {

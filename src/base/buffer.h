@@ -9,8 +9,11 @@ namespace plumb {
 /// Zeroed bytes aligned to a page; throws Error "memory.allocate" with the size.
 class Buffer {
  public:
+  /// Small pages cost only what is touched of them, huge ones spare most misses of the address cache.
+  enum class Pages { huge, small };
+
   Buffer() = default;
-  explicit Buffer(int64_t bytes);
+  explicit Buffer(int64_t bytes, Pages pages = Pages::huge);
   Buffer(Buffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept {

@@ -27,6 +27,10 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+/// Gives the whole pages of these bytes of mapped files back to the system, which reads them again when they
+/// are needed.
+void forget_pages(std::span<const uint8_t> mapped);
+
 /// The whole file, at most `limit` bytes; throws Error "file.open", "file.read" or "file.too_large".
 std::string read_file(const std::string& path, int64_t limit);
 

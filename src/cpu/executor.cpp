@@ -51,8 +51,8 @@ bool finite(std::span<const float> x) {
 CpuExecutor::CpuExecutor(const Plan& plan, const CpuWeights& weights, Isa isa, Pool& pool)
     : bound_(std::make_unique<Bound>(plan, weights, kernels(isa), pool)) {
   Bound& b = *bound_;
-  b.arena = Buffer(plan.arena_bytes);
-  b.rounded = Buffer(Steps::rounded_bytes(plan));
+  b.arena = Buffer(plan.arena_bytes, Buffer::Pages::small);
+  b.rounded = Buffer(Steps::rounded_bytes(plan), Buffer::Pages::small);
   b.scratch_stride = Steps::scratch_bytes(plan);
   b.scratch = Buffer(b.scratch_stride * pool.threads());
   b.frequencies.resize(plan.tables.size());
@@ -70,6 +70,10 @@ CpuExecutor::~CpuExecutor() = default;
 void CpuExecutor::run(const Batch& batch) {
   Bound& b = *bound_;
   PLUMB_CHECK(int(batch.tokens.size()) <= b.plan.max_tokens && int(batch.wanted.size()) <= b.plan.max_wanted);
+  if (!b.huge && int(batch.tokens.size()) >= kManyTokens) {
+    b.arena = Buffer(b.arena.bytes()), b.rounded = Buffer(b.rounded.bytes());  // nothing in them is needed
+    b.huge = true;
+  }
   b.batch = &batch;
   b.prepare_attention();
   b.tap_failure = nullptr;

@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include "base/buffer.h"
 #include "base/error.h"
 
 namespace plumb {
@@ -22,9 +21,9 @@ KvCache::KvCache(const Program& program, KvTypes types) : types_(types) {
 KvCache::KvCache(std::shared_ptr<KvPages> source)
     : page_bytes_(source->page_bytes()), source_(std::move(source)) {}
 
-std::shared_ptr<uint8_t> KvCache::make_page() const {
+std::shared_ptr<uint8_t> KvCache::make_page(Buffer::Pages pages) const {
   if (source_) return source_->make();
-  const auto buffer = std::make_shared<Buffer>(page_bytes_);
+  const auto buffer = std::make_shared<Buffer>(page_bytes_, pages);
   return {buffer, buffer->data()};
 }
 
@@ -35,13 +34,14 @@ void KvCache::add(std::shared_ptr<uint8_t> page) {
 
 void KvCache::add_copy(const uint8_t* page) {
   if (source_) return add(source_->copy(page));
-  std::shared_ptr<uint8_t> to = make_page();
+  std::shared_ptr<uint8_t> to = make_page(Buffer::Pages::huge);
   std::memcpy(to.get(), page, size_t(page_bytes_));
   add(std::move(to));
 }
 
 void KvCache::reserve(int64_t length) {
-  while (int64_t(pages_.size()) * kChunk < length) add(make_page());
+  if (pages_.empty() && length > 0 && length < kManyTokens) add(make_page(Buffer::Pages::small));
+  while (int64_t(pages_.size()) * kChunk < length) add(make_page(Buffer::Pages::huge));
 }
 
 void KvCache::share(const KvCache& other, int64_t length) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/buffer.h"
 #include "cpu/kv_layout.h"
 #include "program/program.h"
 
@@ -18,6 +19,9 @@ class KvPages {
   virtual std::shared_ptr<uint8_t> make() = 0;
   virtual std::shared_ptr<uint8_t> copy(const uint8_t* page) = 0;
 };
+
+/// So many tokens at once make huge pages worth their memory, which a short prompt leaves nearly untouched.
+constexpr int kManyTokens = 32;
 
 class KvCache {
  public:
@@ -54,7 +58,7 @@ class KvCache {
   KvTypes types_;
   std::vector<Layer> layers_;
   int64_t page_bytes_ = 0;
-  std::shared_ptr<uint8_t> make_page() const;
+  std::shared_ptr<uint8_t> make_page(Buffer::Pages pages) const;
   void add(std::shared_ptr<uint8_t> page);
   void add_copy(const uint8_t* page);
 

@@ -59,6 +59,7 @@ struct Steps {
   const Batch* batch = nullptr;
   std::exception_ptr tap_failure;  // of the current batch
   Buffer arena, scratch, rounded;
+  bool huge = false;           // their pages, once a batch has had many tokens
   Buffer partials;             // of attention: [token, kv head, chunk]
   int chunks = 0;              // of the longest sequence of the batch, if attention is split
   int most_kv_heads = 0;       // of any layer

@@ -1,11 +1,11 @@
 #include "cpu/weights.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
 
+#include "base/file.h"
 #include "cpu/linear/linear.h"
 
 namespace plumb {
@@ -44,15 +44,6 @@ uint64_t cache_key(const Program& p, const std::vector<bool>& is_matrix, uint64_
       text += fmt::format(" {}", checksum(r.data + at, sample));
   }
   return checksum(text);
-}
-
-// The pages of the source that were packed, or of which samples were read, are not needed again.
-void drop_pages(const WeightRef& w) {
-  constexpr uintptr_t kPage = 4096;
-  const uintptr_t first = (reinterpret_cast<uintptr_t>(w.data) + kPage - 1) / kPage * kPage;
-  const uintptr_t last =
-      reinterpret_cast<uintptr_t>(w.data + w.rows * row_bytes(w.format, w.columns)) / kPage * kPage;
-  if (last > first) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
 
 }  // namespace
@@ -112,7 +103,9 @@ CpuWeights::CpuWeights(const Program& program, Pool& pool, const PackedCache& ca
     if (!file_.empty()) file_.keep(key, parts, pool);
   }
   for (size_t w = 0; w < program.weights.size(); ++w) {
-    if (cache.source_is_map && matrices_[w].group_bytes > 0) drop_pages(program.weights[w]);
+    if (!cache.source_is_map || matrices_[w].group_bytes == 0) continue;
+    const WeightRef& r = program.weights[w];  // packed, or samples of it read: not needed again
+    forget_pages({r.data, size_t(r.rows * row_bytes(r.format, r.columns))});
   }
   const uint8_t* data = file_.empty() ? packed_.data() : file_.data();
   for (const Group& g : groups) {

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "base/file.h"
 #include "engine/cuda_hybrid.h"
 #include "engine/trial.h"
 #include "models/models.h"
@@ -55,7 +56,10 @@ Model::Model(const Model& shared, int threads)
 }
 
 const Tokenizer& Model::tokenizer() const {
-  if (!tokenizer_) tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::load(*file_));
+  if (!tokenizer_) {
+    tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::load(*file_));
+    for (const std::span<const uint8_t> part : file_->contents()) forget_pages(part);
+  }
   return *tokenizer_;
 }
 

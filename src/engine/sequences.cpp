@@ -32,7 +32,8 @@ struct Sequences::State {
     if (pass.tokens.empty()) return;
     if (options.cancel && options.cancel->load())
       throw Error({.code = "run.cancelled", .found = "an interrupt"});
-    for (size_t i = 0; i < pass.tokens.size(); ++i) pass.caches[i]->reserve(pass.positions[i] + 1);
+    for (size_t i = pass.tokens.size(); i-- > 0;)  // its last token asks for all that a sequence needs
+      pass.caches[i]->reserve(pass.positions[i] + 1);
     passes->run(pass);
     for (int s : pass.sequences) ++sequences[size_t(s)].length;
     std::vector<Row> rows;
