@@ -23,6 +23,7 @@ std::vector<int> ranks_of(const std::vector<float>& scores, size_t n) {
   if (scores.empty()) return ranks;
   std::vector<uint32_t> order(n);
   std::iota(order.begin(), order.end(), 0u);
+  // Files hold a few sorted runs, which merging takes at once.
   auto above = [&](uint32_t a, uint32_t b) { return scores[a] > scores[b]; };
   if (!std::is_sorted(order.begin(), order.end(), above)) std::stable_sort(order.begin(), order.end(), above);
   int rank = 0;
