@@ -229,21 +229,16 @@ class BpeEncoder : public Encoder {
   // The outermost units of a merge's sides. A side of one unit enters the index: only such units can be
   // merged.
   Unit first_unit(std::string_view text, int symbol) {
-    UnitReader reader(text, false);
-    Unit unit;
-    reader.next(unit);
+    const Unit unit = unit_at(text, 0);
     note(unit, text, symbol);
     return unit;
   }
   Unit last_unit(std::string_view text, int symbol) {
     size_t begin = text.size() - 1;  // of the last character, if the text is UTF-8
     while (begin > 0 && text.size() - begin < 4 && (text[begin] & 0xC0) == 0x80) --begin;
-    UnitReader reader(text.substr(begin), false);
-    Unit unit, more;
-    if (!reader.next(unit) || reader.next(more)) {  // it is not: read it from its start
-      reader = UnitReader(text, false);
-      while (reader.next(unit)) {
-      }
+    Unit unit = unit_at(text, begin);
+    if (begin + unit.view().size() != text.size()) {  // it is not: read it from its start
+      for (size_t at = 0; at < text.size(); at += unit.view().size()) unit = unit_at(text, at);
     }
     note(unit, text, symbol);
     return unit;
@@ -291,7 +286,7 @@ class BpeEncoder : public Encoder {
     };
     const auto put_symbol = [&](int s) { put(s, sink); };
     SymbolOut out{sink, put_symbol};
-    encode_segments(UnitReader(line, true), index_, units_.data(), merges_, out, stranger);
+    encode_segments(UnitReader(line), index_, units_.data(), merges_, out, stranger);
   }
 
   const Vocabulary& vocabulary_;

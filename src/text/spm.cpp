@@ -69,7 +69,7 @@ class SpmEncoder : public Encoder {
       }
     };
     SymbolOut out{sink, symbol};
-    encode_segments(UnitReader(text, true), index_, units_.data(), pairs, out,
+    encode_segments(UnitReader(text), index_, units_.data(), pairs, out,
                     [&](const Unit& unit) { bytes(unit.view()); });
   }
 

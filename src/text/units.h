@@ -26,15 +26,15 @@ struct Unit {
   }
 };
 
-/// Reads units off a text as if every space were U+2581 (when `escape`).
+/// Reads units off a text as if every space were U+2581.
 class UnitReader {
  public:
-  UnitReader(std::string_view text, bool escape) : text_(text), escape_(escape) {}
+  explicit UnitReader(std::string_view text) : text_(text) {}
 
   bool next(Unit& unit) {
     if (at_ == text_.size()) return false;
     unit = Unit{};
-    if (part_ == 0 && text_[at_] == ' ' && escape_) {
+    if (part_ == 0 && text_[at_] == ' ') {
       unit = {{'\xE2', '\x96', '\x81'}, 3};
       ++at_;
       return true;
@@ -51,7 +51,7 @@ class UnitReader {
  private:
   uint8_t take() {
     const auto byte = static_cast<uint8_t>(text_[at_]);
-    if (byte != ' ' || !escape_) {
+    if (byte != ' ') {
       ++at_;
       return byte;
     }
@@ -63,7 +63,6 @@ class UnitReader {
   }
 
   std::string_view text_;
-  bool escape_;
   size_t at_ = 0;
   int part_ = 0;  // bytes of the present space's U+2581 already given out
 };
@@ -76,7 +75,7 @@ inline int count_units(std::string_view text) {
   return n;
 }
 
-/// The unit at `at` of a text whose spaces stand for themselves; what UnitReader(text, false) gives, faster.
+/// The unit at `at` of a text whose spaces stand for themselves.
 inline Unit unit_at(std::string_view text, size_t at) {
   Unit unit;
   const size_t left = text.size() - at;
