@@ -185,6 +185,8 @@ class Pipes(Home):
         self.assertEqual(config.read_text(), "[generation]\ntop_k = 7\n")
         self.assertIn(b"top_k = 7", self.pipe("/set\n").stderr)
         self.assertEqual(self.pipe("/set top_p nan\n").returncode, 4)
+        self.assertIn(b"temperature = 0.5", self.pipe("/set temp 0.5\n").stderr)  # as --temp
+        self.assertEqual(self.pipe("/set temper 0.5\n").returncode, 4)
 
     def test_a_full_disk_keeps_the_old_file(self):
         path = self.home / "old.json"

@@ -21,11 +21,14 @@ namespace {
                .where = {.key = std::string(name)}});
 }
 
-const ConfigKey& key_to_set(const std::string& name) {
+// By its key in the configuration, or by a name of its flag: temperature, temp.
+const ConfigKey& key_to_set(const std::string& name, const CLI::App& command) {
+  std::string flag = "--" + name;
+  std::replace(flag.begin(), flag.end(), '_', '-');
   std::vector<std::string> names;
   for (const ConfigKey& k : config_keys()) {
     if (k.section != "generation" && k.section != "interface") continue;
-    if (k.key == name) return k;
+    if (k.key == name || command.get_option(std::string(k.flag))->check_name(flag)) return k;
     names.emplace_back(k.key);
   }
   throw Error({.code = "usage.setting",
@@ -84,7 +87,7 @@ void ChatRepl::set(const std::string& argument) {
     return;
   }
   const auto [name, given] = first_word(argument);
-  const ConfigKey& k = key_to_set(name);
+  const ConfigKey& k = key_to_set(name, *o_.command);
   const std::string value = checked_value(k, given, o_);
   CLI::Option* option = o_.command->get_option(std::string(k.flag));
   const std::vector<std::string> old = option->results();
