@@ -50,7 +50,7 @@ def build_llama_cpp():
         package = fetch.pip_download(fetch.LLAMA_CPP, Path(work) / "sdist", ["--no-binary", ":all:", "--no-build-isolation"],
                                      dict(os.environ, PYTHONPATH=str(stub.parent)))
         with tarfile.open(package) as archive:
-            archive.extractall(work, filter="data")
+            archive.extractall(work, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # from Python 3.11.4 on
         source = next(Path(work).glob("llama_cpp_python*/vendor/llama.cpp"))
         options = ["CMAKE_BUILD_TYPE=Release", "GGML_NATIVE=ON", "LLAMA_CURL=OFF", "LLAMA_OPENSSL=OFF", "LLAMA_BUILD_TESTS=OFF",
                    "LLAMA_BUILD_EXAMPLES=OFF", "LLAMA_BUILD_SERVER=OFF", "LLAMA_BUILD_TOOLS=ON", "BUILD_SHARED_LIBS=OFF"]
