@@ -25,11 +25,31 @@ __device__ inline uint32_t pack(int a, int b, int c, int d) {
   return uint32_t(a & 255) | uint32_t(b & 255) << 8 | uint32_t(c & 255) << 16 | uint32_t(d) << 24;
 }
 
+/// s = RN(a / L) and r = RN(L / a) for a >= 2^-100: what the compiler makes of two divisions, without a branch and a look at the
+/// operands for each.
+template <int L>
+__device__ void divide_both_ways(float a, float& s, float& r) {
+#ifndef PLUMB_CUDA_ON_CPU
+  if (a < 0x1p100f) {
+    constexpr float kNear = 1.0f / L;
+    const float of_most = fmaf(fmaf(kNear, -float(L), 1.0f), kNear, kNear), q = a * of_most;
+    s = fmaf(of_most, fmaf(q, -float(L), a), q);
+    float near;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(near) : "f"(a));
+    const float inverse = fmaf(near, fmaf(-a, near, 1.0f), near), p = float(L) * inverse;
+    r = fmaf(inverse, fmaf(-a, p, float(L)), p);
+    return;
+  }
+#endif
+  s = a / float(L), r = float(L) / a;
+}
+
 /// Rounds v, `inside` unless behind the last column. Out: codes(lane, high, low) for every lane, scale(block of the window,
 /// BlockScale), refined(Refined). A value that is not finite makes its block's scale not finite.
 template <bool kWide, class Out>
 __device__ void round_window(float4 v, bool inside, bool refine, Out& out) {
-  constexpr float kLeast = 0x1p-100f, kMost = kWide ? 32384.0f : 127.0f;
+  constexpr float kLeast = 0x1p-100f;
+  constexpr int kMost = kWide ? 32384 : 127;
   const int lane = int(threadIdx.x) % 32;
   const uint32_t four = inside ? max(max(magnitude(v.x), magnitude(v.y)), max(magnitude(v.z), magnitude(v.w))) : 0;
   uint32_t block = four;
@@ -52,8 +72,8 @@ __device__ void round_window(float4 v, bool inside, bool refine, Out& out) {
     if (some && lane / 8 == chosen / 8) largest = fmaxf(__uint_as_float(rest), most / 254.0f);
     if (!some && lane == 0) out.refined({0, 0, 0, 0});
   }
-  const bool zero = largest < kLeast;
-  const float s = zero ? 0.0f : largest / kMost, r = zero ? 0.0f : kMost / largest;
+  float s = 0, r = 0;
+  if (!(largest < kLeast)) divide_both_ways<kMost>(largest, s, r);
   const int a = __float2int_rn(v.x * r), b = __float2int_rn(v.y * r), c = __float2int_rn(v.z * r), d = __float2int_rn(v.w * r);
   int sum = a + b + c + d;
   for (int o = 1; o < 4; o <<= 1) sum += __shfl_xor_sync(~0u, sum, o);
