@@ -14,10 +14,11 @@ constexpr int J = 4;  // units of a lane in a turn: a window, and half a superbl
 // Shared memory: the rounded row, 16 bytes left out behind every window so that quarters of a warp meet different banks.
 struct Layout {
   static constexpr int kCodes = 2 * J + 1, kScales = J + 1;  // of a window, in pieces of 16 bytes
-  int low, scale, end;
-  __host__ __device__ explicit Layout(int units) {
-    const int windows = (units + J - 1) / J;
-    low = windows * kCodes * 16, scale = 2 * low, end = scale + windows * kScales * 16;
+  int low, scale, norm, row, end;  // norm, row: as they came, windows behind the first of each of `warps`
+  __host__ __device__ Layout(int units, int warps) {
+    const int windows = (units + J - 1) / J, later = (windows > warps ? windows - warps : 0) * kWindow * 4;
+    low = windows * kCodes * 16, scale = 2 * low, norm = scale + windows * kScales * 16;
+    row = norm + later, end = row + later;
   }
 };
 
@@ -31,28 +32,46 @@ struct SharedOut {
   __device__ void refined(const Refined&) {}
 };
 
-/// The norm's weights for the first of a lane's columns, as they need not wait for the kernel before.
-__device__ float4 first_weights(const LinearOp& op) {
-  const int column = int(threadIdx.x) * 4;
-  return op.norm && column < op.w[0].columns ? __ldg(reinterpret_cast<const float4*>(op.norm + column)) : float4{};
-}
+/// The row, or the norm's weights, in windows as a warp takes them: its first is in a register, those behind it, all asked for at
+/// once, in shared memory.
+struct Windows {
+  const float* from;  // may be null: all zeros
+  float4* later;      // [windows behind the first of every warp][32]
+  int columns;
+  float4 first;
+
+  __device__ static int of_lane(int window) { return window * kWindow + int(threadIdx.x) % 32 * 4; }
+  __device__ Windows(const float* from_, float4* later_, int columns_) : from(from_), later(later_), columns(columns_), first{} {
+    const int warp = int(threadIdx.x) / 32, warps = int(blockDim.x) / 32, lane = int(threadIdx.x) % 32;
+    if (!from) return;
+    if (of_lane(warp) < columns) first = __ldcg(reinterpret_cast<const float4*>(from + of_lane(warp)));
+    for (int w = warp + warps; of_lane(w) < columns; w += warps) copy16(later + (w - warps) * 32 + lane, from + of_lane(w), true);
+    commit_copies();
+  }
+  /// Window w of this warp, behind the first once wait_for_copies() has been called.
+  __device__ float4 at(int w) const {
+    const int warps = int(blockDim.x) / 32;
+    if (w < warps) return first;
+    return of_lane(w) < columns ? later[(w - warps) * 32 + int(threadIdx.x) % 32] : float4{};
+  }
+};
 
 /// Rounds the row to 16 bits, times the norm's weights if there is a norm, whose factor every thread gets.
-__device__ float prepare(const LinearOp& op, const float4& first, SharedOut out) {
+__device__ float prepare(const LinearOp& op, const Windows& norm, const Windows& x, SharedOut out) {
   __shared__ float squares[32];
   const int n = op.w[0].columns, lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, warps = int(blockDim.x) / 32;
   float sum = 0;
+#pragma unroll 1
   for (int w = warp; w < (n + kWindow - 1) / kWindow; w += warps) {
-    const int column = w * kWindow + lane * 4;
-    float4 v = {0, 0, 0, 0};
-    if (column < n) v = __ldcg(reinterpret_cast<const float4*>(op.x + column));
-    if (op.norm && column < n) {
+    if (w == warp + warps) wait_for_copies();
+    float4 v = x.at(w);
+    if (op.norm) {
+      const float4 g = norm.at(w);
       sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
-      const float4 g = w == warp ? first : __ldg(reinterpret_cast<const float4*>(op.norm + column));
       v = {v.x * g.x, v.y * g.y, v.z * g.z, v.w * g.w};
     }
     out.first = w;
-    round_window<true>(v, column < n, false, out);
+    round_window<true>(v, Windows::of_lane(w) < n, false, out);
   }
   if (op.norm) sum = warp_sum(sum);
   if (lane == 0) squares[warp] = sum;
@@ -156,11 +175,12 @@ __global__ __launch_bounds__(kMostThreads, 1) void fast_kernel(const __grid_cons
   int item = int(blockIdx.x) * teams + warp / warps;  // items of a block's teams end together, the last perhaps empty
   typename T::Item at = team.at(item);
   team.load(at, item, 0);
-  const float4 weights = first_weights(op);
+  const Layout layout(units, int(blockDim.x) / 32);
+  const Windows norm(op.norm, reinterpret_cast<float4*>(shared + layout.norm), op.w[0].columns);
   wait_for_predecessor();
   float residual = team.residual(at, item);
-  const Layout layout(units);
-  const float factor = prepare(op, weights, {reinterpret_cast<uint32_t*>(shared), reinterpret_cast<uint32_t*>(shared + layout.low),
+  const Windows x(op.x, reinterpret_cast<float4*>(shared + layout.row), op.w[0].columns);
+  const float factor = prepare(op, norm, x, {reinterpret_cast<uint32_t*>(shared), reinterpret_cast<uint32_t*>(shared + layout.low),
                                     reinterpret_cast<BlockScale*>(shared + layout.scale), 0});
   const uint4* codes = reinterpret_cast<const uint4*>(shared);
   for (int buffer = 0; item - warp / warps < items; item += step, buffer ^= 1) {
@@ -210,7 +230,7 @@ const char* run(Context* c, const LinearOp& op) {
   teams = teams > most ? most : teams * warps < 8 ? (8 + warps - 1) / warps : teams;
   const int blocks = (items + teams - 1) / teams;
   return launch(c, fast_kernel<F, kGlu>, dim3(unsigned(blocks < c->processors ? blocks : c->processors)), teams * warps * 32,
-                Layout(units).end, op, items, warps);
+                Layout(units, teams * warps).end, op, items, warps);
 }
 
 }  // namespace
