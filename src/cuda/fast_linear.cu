@@ -56,9 +56,8 @@ struct Windows {
   }
 };
 
-/// Rounds the row to 16 bits, times the norm's weights if there is a norm, whose factor every thread gets.
-__device__ float prepare(const LinearOp& op, const Windows& norm, const Windows& x, SharedOut out) {
-  __shared__ float squares[32];
+/// Rounds the row to 16 bits, times the norm's weights if there is a norm, for which `squares` are each warp's sum.
+__device__ void prepare(const LinearOp& op, const Windows& norm, const Windows& x, SharedOut out, float* squares) {
   const int n = op.w[0].columns, lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, warps = int(blockDim.x) / 32;
   float sum = 0;
 #pragma unroll 1
@@ -76,21 +75,18 @@ __device__ float prepare(const LinearOp& op, const Windows& norm, const Windows&
   if (op.norm) sum = warp_sum(sum);
   if (lane == 0) squares[warp] = sum;
   __syncthreads();
-  if (!op.norm) return 1;
-  return norm_factor(warp_sum(lane < warps ? squares[lane] : 0.0f), n, op.eps);
 }
 
-/// Up to four units of a row, unit u on, times the window of activations at (high, low, scales).
-template <int F>
+/// Four units of a row, unit u on, or the `left` that there are, times the window of activations at (high, low, scales).
+template <int F, bool kWhole>
 __device__ float multiply(const Unit<F>* w, int u, int left, const uint4* high, const uint4* low, const BlockScale* scales) {
   using U = Unit<F>;
-  if (left <= 0) return 0;
   float acc = 0, mins = 0;
   [[maybe_unused]] uint32_t of_scales = 0, of_mins = 0;
   if constexpr (U::kSuper && F != kQ6_K) w[0].super_bytes(u / J % 2, of_scales, of_mins);
 #pragma unroll
   for (int j = 0; j < J; ++j) {
-    if (j >= left) break;
+    if (!kWhole && j >= left) break;
     const BlockScale b = scales[j];
     int i0 = 0, i1 = 0;
     w[j].add_codes(high[2 * j], high[2 * j + 1], i0, i1);
@@ -154,6 +150,11 @@ struct Team {
   __device__ float residual(Item i, int item) const {
     return !kGlu && op.residual && warp == 0 && writes(i, item) ? __ldcg(op.residual + i.row) : 0.0f;
   }
+  __device__ float factor(const float* squares) const {
+    if (!op.norm) return 1;
+    const int lane = int(threadIdx.x) % 32;
+    return norm_factor(warp_sum(lane < int(blockDim.x) / 32 ? squares[lane] : 0.0f), op.w[0].columns, op.eps);
+  }
   /// By the team's first warp: the sum over quarters and warps is in every lane of a row.
   __device__ void finish(Item i, int item, float acc, float residual) const {
     const bool valid = item < items && i.row < op.w[i.part].rows;
@@ -166,7 +167,7 @@ struct Team {
 template <int F, bool kGlu>
 __global__ __launch_bounds__(kMostThreads, 1) void fast_kernel(const __grid_constant__ LinearOp op, int items, int warps) {
   PLUMB_SHARED(uint8_t, shared);
-  __shared__ float sums[2][32][kRows];
+  __shared__ float sums[2][32][kRows], squares[32];
   using T = Team<F, kGlu>;
   const int units = op.w[0].columns / 32, warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
   T team{op, items, warps, warp % warps, units, {}};
@@ -180,8 +181,11 @@ __global__ __launch_bounds__(kMostThreads, 1) void fast_kernel(const __grid_cons
   wait_for_predecessor();
   float residual = team.residual(at, item);
   const Windows x(op.x, reinterpret_cast<float4*>(shared + layout.row), op.w[0].columns);
-  const float factor = prepare(op, norm, x, {reinterpret_cast<uint32_t*>(shared), reinterpret_cast<uint32_t*>(shared + layout.low),
-                                    reinterpret_cast<BlockScale*>(shared + layout.scale), 0});
+  prepare(op, norm, x,
+          {reinterpret_cast<uint32_t*>(shared), reinterpret_cast<uint32_t*>(shared + layout.low),
+           reinterpret_cast<BlockScale*>(shared + layout.scale), 0},
+          squares);
+  const float factor = team.warp == 0 ? team.factor(squares) : 1.0f;  // only they finish; meanwhile others multiply
   const uint4* codes = reinterpret_cast<const uint4*>(shared);
   for (int buffer = 0; item - warp / warps < items; item += step, buffer ^= 1) {
     float acc = 0;
@@ -189,9 +193,12 @@ __global__ __launch_bounds__(kMostThreads, 1) void fast_kernel(const __grid_cons
     const float to = residual;
     for (int base = 0; base < units; base += span) {
       const int u = team.unit(base), window = u / J;
-      const uint4* high = codes + window * Layout::kCodes;
-      acc += multiply<F>(team.w, u, units - u, high, high + layout.low / 16,
-                         reinterpret_cast<const BlockScale*>(codes + layout.scale / 16) + window * Layout::kScales);
+      const uint4 *high = codes + window * Layout::kCodes, *low = high + layout.low / 16;
+      const BlockScale* scales = reinterpret_cast<const BlockScale*>(codes + layout.scale / 16) + window * Layout::kScales;
+      if (u < units) {
+        acc += Unit<F>::kSuper || u + J <= units ? multiply<F, true>(team.w, u, J, high, low, scales)
+                                                 : multiply<F, false>(team.w, u, units - u, high, low, scales);
+      }
       const bool last = base + span >= units;
       if (last) at = team.at(item + step), residual = team.residual(at, item + step);
       team.load(at, last ? item + step : item, last ? 0 : base + span);
