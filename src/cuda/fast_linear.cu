@@ -110,17 +110,24 @@ __device__ float multiply(const Unit<F>* w, int u, int left, const uint4* high, 
   return acc;
 }
 
+// How a launch cuts its matrices up: items of kRows rows, in turn to the teams of all blocks.
+struct Cut {
+  int items, teams, warps_log2;  // of a block; of a team
+  __device__ int warps() const { return 1 << warps_log2; }
+};
+
 template <int F, bool kGlu>
 struct Team {
   const LinearOp& op;
-  int items, warps, warp, units;  // warp: which of its team's this is
+  Cut cut;
+  int warp, units;  // warp: which of its team's this is
   Unit<F> w[J];
 
   struct Item {  // part, and this lane's row of it
     int part, row;
   };
   __device__ Item at(int item) const {
-    const int r = int(threadIdx.x) % kRows;
+    const int r = int(threadIdx.x % kRows);
     if (kGlu) return {r / 4, item * 4 + r % 4};
     Item i{0, item * kRows + r};
     while (i.part + 1 < op.parts && i.row >= (op.w[i.part].rows + kRows - 1) / kRows * kRows) {
@@ -128,12 +135,12 @@ struct Team {
     }
     return i;
   }
-  __device__ int span() const { return warps * kQuarters * J; }
-  __device__ int unit(int base) const { return base + (warp * kQuarters + int(threadIdx.x) % 32 / kRows) * J; }
+  __device__ int span() const { return cut.warps() * kQuarters * J; }
+  __device__ int unit(int base) const { return base + (warp * kQuarters + int(threadIdx.x % 32 / kRows)) * J; }
 
-  __device__ void load(Item i, int item, int base) {
+  __device__ void load(Item i, int base) {
     const int u = unit(base);
-    if (item >= items || u >= units) return;
+    if (u >= units) return;
     const Matrix& m = op.w[i.part];
     const int64_t first = Unit<F>::index(m, i.row, u);
 #pragma unroll
@@ -143,54 +150,71 @@ struct Team {
     w[0].load_super(m, i.row, u);
   }
 
-  __device__ bool writes(Item i, int item) const {
-    return item < items && i.row < op.w[i.part].rows && int(threadIdx.x) % 32 < (kGlu ? 4 : kRows);
-  }
-  /// What the row is added to, asked for before it is needed.
-  __device__ float residual(Item i, int item) const {
-    return !kGlu && op.residual && warp == 0 && writes(i, item) ? __ldcg(op.residual + i.row) : 0.0f;
+  // Where this lane's sum goes and what is added to it, asked for before it is needed; -0 changes nothing.
+  struct Target {
+    float* y;  // null: nowhere
+    float bias, residual;
+  };
+  __device__ Target target(Item i, int item) const {
+    Target to{nullptr, -0.0f, -0.0f};
+    if (warp > 0 || item >= cut.items || i.row >= op.w[i.part].rows) return to;
+    if (op.bias[i.part]) to.bias = __ldg(op.bias[i.part] + i.row);
+    if (threadIdx.x % 32 >= (kGlu ? 4 : kRows)) return to;
+    to.y = op.y[i.part] + i.row;
+    if (!kGlu && op.residual) to.residual = __ldcg(op.residual + i.row);
+    return to;
   }
   __device__ float factor(const float* squares) const {
     if (!op.norm) return 1;
-    const int lane = int(threadIdx.x) % 32;
-    return norm_factor(warp_sum(lane < int(blockDim.x) / 32 ? squares[lane] : 0.0f), op.w[0].columns, op.eps);
+    const int lane = int(threadIdx.x % 32);
+    return norm_factor(warp_sum(lane < int(blockDim.x / 32) ? squares[lane] : 0.0f), op.w[0].columns, op.eps);
+  }
+  /// What the team's warps have summed, in ascending order.
+  __device__ float add_up(const float* of_warps) const {
+    if (cut.warps_log2 == 1) return 0.0f + of_warps[0] + of_warps[1];
+    float acc = 0;
+#pragma unroll 4
+    for (int i = 0; i < cut.warps(); i += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(of_warps + i);
+      acc += four.x, acc += four.y, acc += four.z, acc += four.w;
+    }
+    return acc;
   }
   /// By the team's first warp: the sum over quarters and warps is in every lane of a row.
-  __device__ void finish(Item i, int item, float acc, float residual) const {
-    const bool valid = item < items && i.row < op.w[i.part].rows;
-    if (op.bias[i.part] && valid) acc += op.bias[i.part][i.row];
+  __device__ void finish(const Target& to, float acc) const {
+    acc += to.bias;
     if constexpr (kGlu) acc = activate(op.glu, acc) * __shfl_xor_sync(~0u, acc, 4);
-    if (writes(i, item)) op.y[i.part][i.row] = !kGlu && op.residual ? residual + acc : acc;
+    if (to.y) *to.y = to.residual + acc;
   }
 };
 
 template <int F, bool kGlu>
-__global__ __launch_bounds__(kMostThreads, 1) void fast_kernel(const __grid_constant__ LinearOp op, int items, int warps) {
+__global__ __launch_bounds__(kMostThreads, 1) void fast_kernel(const __grid_constant__ LinearOp op, const Cut cut) {
   PLUMB_SHARED(uint8_t, shared);
-  __shared__ float sums[2][32][kRows], squares[32];
+  __shared__ float4 sums[2][kRows][8 + 1];  // of four warps
+  __shared__ float squares[32];
   using T = Team<F, kGlu>;
-  const int units = op.w[0].columns / 32, warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
-  T team{op, items, warps, warp % warps, units, {}};
+  const int units = op.w[0].columns / 32, warp = int(threadIdx.x / 32), lane = int(threadIdx.x % 32);
+  T team{op, cut, warp & (cut.warps() - 1), units, {}};
   let_successor_start();
-  const int teams = int(blockDim.x) / 32 / warps, step = int(gridDim.x) * teams, span = team.span();
-  int item = int(blockIdx.x) * teams + warp / warps;  // items of a block's teams end together, the last perhaps empty
+  const int step = int(gridDim.x) * cut.teams, span = team.span();
+  int first = int(blockIdx.x) * cut.teams, item = first + (warp >> cut.warps_log2);  // the block's and the team's
   typename T::Item at = team.at(item);
-  team.load(at, item, 0);
-  const Layout layout(units, int(blockDim.x) / 32);
+  if (item < cut.items) team.load(at, 0);
+  const Layout layout(units, int(blockDim.x / 32));
   const Windows norm(op.norm, reinterpret_cast<float4*>(shared + layout.norm), op.w[0].columns);
   wait_for_predecessor();
-  float residual = team.residual(at, item);
   const Windows x(op.x, reinterpret_cast<float4*>(shared + layout.row), op.w[0].columns);
+  typename T::Target to = team.target(at, item);
   prepare(op, norm, x,
           {reinterpret_cast<uint32_t*>(shared), reinterpret_cast<uint32_t*>(shared + layout.low),
            reinterpret_cast<BlockScale*>(shared + layout.scale), 0},
           squares);
   const float factor = team.warp == 0 ? team.factor(squares) : 1.0f;  // only they finish; meanwhile others multiply
   const uint4* codes = reinterpret_cast<const uint4*>(shared);
-  for (int buffer = 0; item - warp / warps < items; item += step, buffer ^= 1) {
+  for (int buffer = 0; first < cut.items; buffer ^= 1) {  // teams of a block end together, the last perhaps empty
     float acc = 0;
-    const typename T::Item now = at;
-    const float to = residual;
+    const typename T::Target now = to;
     for (int base = 0; base < units; base += span) {
       const int u = team.unit(base), window = u / J;
       const uint4 *high = codes + window * Layout::kCodes, *low = high + layout.low / 16;
@@ -200,28 +224,30 @@ __global__ __launch_bounds__(kMostThreads, 1) void fast_kernel(const __grid_cons
                                                  : multiply<F, false>(team.w, u, units - u, high, low, scales);
       }
       const bool last = base + span >= units;
-      if (last) at = team.at(item + step), residual = team.residual(at, item + step);
-      team.load(at, last ? item + step : item, last ? 0 : base + span);
+      if (last) item += step, first += step;
+      const bool more = item < cut.items;
+      if (last && more) at = team.at(item);
+      if (last) to = team.target(at, item);
+      if (more) team.load(at, last ? 0 : base + span);
     }
     for (int o = kRows; o < 32; o <<= 1) acc += __shfl_xor_sync(~0u, acc, o);
-    if (warps > 1) {
-      if (lane < kRows) sums[buffer][warp][lane] = acc;
+    if (cut.warps_log2 > 0) {
+      if (lane < kRows) reinterpret_cast<float*>(sums[buffer][lane])[warp] = acc;
       __syncthreads();
       if (team.warp > 0) continue;
-      acc = 0;
-      for (int i = 0; i < warps; ++i) acc += sums[buffer][warp + i][lane % kRows];
+      acc = team.add_up(reinterpret_cast<const float*>(sums[buffer][lane % kRows]) + warp);
     }
-    team.finish(now, item, acc * factor, to);
+    team.finish(now, acc * factor);
   }
 }
 
-/// Warps of a team: as many as take the fewest turns, where adding up a team's sums is worth one.
-int warps_of(int items, int units, int processors) {
-  int best = 1, least = 0;
-  for (int warps = 1; warps <= kMostThreads / 32; warps *= 2) {
-    const int span = warps * kQuarters * J, teams = kMostThreads / 32 / warps * processors;
+/// Warps of a team, as a power of two: as many as take the fewest turns, where adding up a team's sums is worth one.
+int warps_log2_of(int items, int units, int processors) {
+  int best = 0, least = 0;
+  for (int i = 0; 1 << i <= kMostThreads / 32; ++i) {
+    const int warps = 1 << i, span = warps * kQuarters * J, teams = kMostThreads / 32 / warps * processors;
     const int turns = (items + teams - 1) / teams * ((units + span - 1) / span + 1);
-    if (least == 0 || turns < least) best = warps, least = turns;
+    if (least == 0 || turns < least) best = i, least = turns;
   }
   return best;
 }
@@ -231,13 +257,13 @@ const char* run(Context* c, const LinearOp& op) {
   const int units = op.w[0].columns / 32;
   int items = kGlu ? (op.w[0].rows + 3) / 4 : 0;
   for (int i = 0; i < op.parts && !kGlu; ++i) items += (op.w[i].rows + kRows - 1) / kRows;
-  const int warps = warps_of(items, units, c->processors), most = kMostThreads / 32 / warps;
+  const int warps_log2 = warps_log2_of(items, units, c->processors), warps = 1 << warps_log2, most = kMostThreads / 32 / warps;
   // All processors, with no more teams each than it takes, but warps enough to round the row.
   int teams = (items + c->processors - 1) / c->processors;
   teams = teams > most ? most : teams * warps < 8 ? (8 + warps - 1) / warps : teams;
   const int blocks = (items + teams - 1) / teams;
   return launch(c, fast_kernel<F, kGlu>, dim3(unsigned(blocks < c->processors ? blocks : c->processors)), teams * warps * 32,
-                Layout(units, teams * warps).end, op, items, warps);
+                Layout(units, teams * warps).end, op, Cut{items, teams, warps_log2});
 }
 
 }  // namespace
