@@ -117,56 +117,67 @@ __device__ void weigh(const Tiles<D>& tiles, int d, float (&o)[4]) {
   }
 }
 
-/// Parts of all blocks to outputs, kKeys parts at a time; a thread takes two dims of every kPass-th head. The first parts are on
-/// their way before their weights are known.
+// Where parts of one token and head lie: sums [parts][dim], then of each part the largest score and the sum of weights.
+struct Parts {
+  float *sums, *scores;
+  __device__ Parts(const AttentionOp& op, const Work& w, int head) {
+    sums = op.partial + (int64_t(w.t) * op.heads + w.head + head) * 2 * op.chunks * (op.dim + 2);
+    scores = sums + int64_t(2) * op.chunks * op.dim;
+  }
+};
+
+/// Starts copies of n parts of all heads to where keys and values were, [heads][n][D].
+template <int D>
+__device__ void load_parts(const AttentionOp& op, const Work& w, int first, int n, float* to) {
+  constexpr int kLanes = D / 4;
+  const int d = int(threadIdx.x % kLanes) * 4;
+  for (int head = 0; head < w.heads && d < op.dim; ++head) {
+    const float* from = Parts(op, w, head).sums + first * op.dim + d;
+#pragma unroll 4
+    for (int c = int(threadIdx.x / kLanes); c < n; c += kBlock / kLanes) copy16(to + (head * n + c) * D + d, from + c * op.dim, true);
+  }
+  commit_copies();
+}
+
+/// Parts of all blocks to outputs, as many at a time as there is room for; a thread takes two dims of every kPass-th head. The
+/// first are on their way before their weights are known.
 template <int D>
 __device__ void join(const AttentionOp& op, const Work& w, int parts, Tiles<D>& tiles) {
-  constexpr int kPairs = D / 2, kPass = kBlock / kPairs, kAhead = 32;
-  const int lane = int(threadIdx.x) % 32, head = int(threadIdx.x) / 32, pitch = op.dim + 2;
+  constexpr int kPairs = D / 2, kPass = kBlock / kPairs, kRoom = int(sizeof(tiles.k) + sizeof(tiles.v)) / 4;
+  const int lane = int(threadIdx.x) % 32, head = int(threadIdx.x) / 32;
   const int first_head = int(threadIdx.x) / kPairs, d = int(threadIdx.x) % kPairs * 2;
-  const auto part = [&](int h) { return op.partial + (int64_t(w.t) * op.heads + w.head + h) * 2 * op.chunks * pitch; };
-  const auto two = [&](int h, int c) { return __ldcg(reinterpret_cast<const float2*>(part(h) + int64_t(c) * pitch + d)); };
-  float2 ahead[kAhead], o[kHeads / kPass] = {};
-#pragma unroll
-  for (int c = 0; c < kAhead; ++c) {
-    if (c < parts && first_head < w.heads && d < op.dim) ahead[c] = two(first_head, c);
-  }
+  const int most = min(kKeys, kRoom / (w.heads * D));
+  float* staged = reinterpret_cast<float*>(tiles.k);  // and tiles.v behind it
+  load_parts<D>(op, w, 0, min(most, parts), staged);
   float largest = -INFINITY, sum = 0;
-  if (head < w.heads) {
-    const float* of = part(head) + op.dim;
+  const float2* scores = reinterpret_cast<const float2*>(Parts(op, w, head).scores);
 #pragma unroll 4
-    for (int c = lane; c < parts; c += 32) {
-      const float2 ms = __ldcg(reinterpret_cast<const float2*>(of + int64_t(c) * pitch));
-      const float top = fmaxf(largest, ms.x);
-      sum = sum * exp2_fast(largest - top) + ms.y * exp2_fast(ms.x - top), largest = top;
-      if (c < kKeys) tiles.weights[head][c] = ms.x;
-    }
-    const float top = warp_max(largest);
-    sum = warp_sum(largest == -INFINITY ? 0.0f : sum * exp2_fast(largest - top)), largest = top;
+  for (int c = head < w.heads ? lane : parts; c < parts; c += 32) {
+    const float2 ms = __ldcg(scores + c);
+    const float top = fmaxf(largest, ms.x);
+    sum = sum * exp2_fast(largest - top) + ms.y * exp2_fast(ms.x - top), largest = top;
   }
-  for (int base = 0; base < parts; base += kKeys) {
-    const int n = min(kKeys, parts - base);
-    __syncthreads();
+  const float top = warp_max(largest);
+  sum = warp_sum(largest == -INFINITY ? 0.0f : sum * exp2_fast(largest - top)), largest = top;
+  float2 o[kHeads / kPass] = {};
+  for (int base = 0; base < parts; base += most) {
+    const int n = min(most, parts - base);
+    if (base > 0) __syncthreads(), load_parts<D>(op, w, base, n, staged);
     for (int c = lane; c < n && head < w.heads; c += 32) {
-      const float m = base == 0 ? tiles.weights[head][c] : __ldcg(part(head) + op.dim + int64_t(base + c) * pitch);
-      tiles.weights[head][c] = exp2_fast(m - largest) / sum;
+      tiles.weights[head][c] = exp2_fast(__ldcg(scores + base + c).x - largest) / sum;
     }
+    wait_for_copies();
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < kHeads / kPass; ++i) {
       const int h = first_head + i * kPass;
-      if (h >= w.heads || d >= op.dim) continue;
-      const auto add = [&](int c, float2 x) {
+      if (h >= w.heads) continue;
+#pragma unroll 8
+      for (int c = 0; c < n; ++c) {
+        const float2 x = *reinterpret_cast<const float2*>(staged + (h * n + c) * D + d);
         const float by = tiles.weights[h][c];
         o[i] = {fmaf(by, x.x, o[i].x), fmaf(by, x.y, o[i].y)};
-      };
-      const int known = i == 0 && base == 0 ? min(n, kAhead) : 0;
-#pragma unroll
-      for (int c = 0; c < kAhead; ++c) {
-        if (c < known) add(c, ahead[c]);
       }
-#pragma unroll 16
-      for (int c = known; c < n; ++c) add(c, two(h, base + c));
     }
   }
 #pragma unroll
@@ -188,14 +199,14 @@ __device__ void write(const AttentionOp& op, const Work& w, int part, int d, con
       op.out[w.t * op.out_stride + (w.head + h) * op.dim + at] = o[i] / tiles.sum[h];
       continue;
     }
-    float* to = op.partial + ((int64_t(w.t) * op.heads + w.head + h) * 2 * op.chunks + part) * (op.dim + 2);
-    to[at] = o[i];
-    if (at == 0) to[op.dim] = tiles.largest[h], to[op.dim + 1] = tiles.sum[h];
+    const Parts to(op, w, h);
+    to.sums[part * op.dim + at] = o[i];
+    if (at == 0) to.scores[2 * part] = tiles.largest[h], to.scores[2 * part + 1] = tiles.sum[h];
   }
 }
 
 template <int D>
-__global__ __launch_bounds__(kBlock, 2) void half_decode_kernel(const __grid_constant__ AttentionOp op) {
+__global__ __launch_bounds__(kBlock, 4) void half_decode_kernel(const __grid_constant__ AttentionOp op) {
   PLUMB_SHARED(uint8_t, shared);
   Tiles<D>& tiles = *reinterpret_cast<Tiles<D>*>(shared);
   let_successor_start();
