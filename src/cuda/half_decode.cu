@@ -29,7 +29,7 @@ struct Work {
 /// Starts copies of the keys or values that are seen and not the token's own; zeros elsewhere.
 template <int D>
 __device__ void load_tile(const Work& w, const __half* from, int64_t pitch, int dim, __half* to) {
-  for (int i = int(threadIdx.x); i < kKeys * D / 8; i += kBlock) {
+  for (int i = int(threadIdx.x); i < kKeys * D / 8; i += int(blockDim.x)) {
     const int key = i / (D / 8), d = i % (D / 8) * 8;
     const bool valid = key >= w.first && key < w.last && key != w.self && d < dim;
     if (key != w.self) copy16(to + key * kPitch<D> + d, from + (valid ? key * pitch + d : 0), valid);
@@ -37,35 +37,53 @@ __device__ void load_tile(const Work& w, const __half* from, int64_t pitch, int 
   commit_copies();
 }
 
-/// Query heads, and in the block of the token's own key that key and value, each by a warp; zeros beside them.
+/// Zeros in rows of queries that are no head's, and behind the last dim of all others.
 template <int D>
-__device__ void make_heads(const AttentionOp& op, const Work& w, uint8_t* page, Tiles<D>& tiles) {
-  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
-  for (int i = warp; i < kHeads + 2; i += kWarps) {
-    const int job = i < w.heads ? i : i < w.heads + 2 ? kHeads + i - w.heads : i - 2;  // what takes long comes first
-    if (job >= kHeads && w.self < 0) continue;
-    const bool query = job < kHeads;
-    __half* to = query ? tiles.q + job * kPitch<D> : (job == kHeads ? tiles.k : tiles.v) + w.self * kPitch<D>;
-    for (int d = lane; d < D; d += 32) {
-      if (d >= op.dim || (query && job >= w.heads)) to[d] = __float2half_rn(0);
+__device__ void clear_rest(const AttentionOp& op, const Work& w, Tiles<D>& tiles) {
+  for (int i = int(threadIdx.x); i < (kHeads + 2) * D; i += int(blockDim.x)) {
+    const int row = i / D, d = i % D;
+    if (row < kHeads) {
+      if (row >= w.heads || d >= op.dim) tiles.q[row * kPitch<D> + d] = __float2half_rn(0);
+    } else if (w.self >= 0 && d >= op.dim) {
+      (row == kHeads ? tiles.k : tiles.v)[w.self * kPitch<D> + d] = __float2half_rn(0);
     }
-    if (query && job >= w.heads) continue;
+  }
+}
+
+// A head that a warp makes: a query, or behind the block's queries the token's own key or value. All of this is known before the
+// kernel before has ended.
+template <int D>
+struct Head {
+  int part;
+  const float* x;
+  __half *to, *cache;  // cache: null for queries and but in one block of a group
+
+  __device__ Head(const AttentionOp& op, const Work& w, uint8_t* page, Tiles<D>& tiles, int job) : part(0), x(nullptr), cache(nullptr) {
+    if (job < w.heads) {
+      to = tiles.q + job * kPitch<D>;
+      x = op.fused ? op.part[0].x + w.t * op.part[0].x_stride : op.q + w.t * op.q_stride;
+      x += (w.head + job) * op.dim;
+      return;
+    }
+    part = 1 + job - w.heads;
+    if (w.self < 0 || part > 2) return;
+    to = (part == 1 ? tiles.k : tiles.v) + w.self * kPitch<D>;
+    x = op.part[part].x + w.t * op.part[part].x_stride + w.kv_head * op.dim;
+    if (w.head % (op.heads / op.kv_heads) != 0) return;
+    cache = reinterpret_cast<__half*>(page + op.part[part].cache) + (int64_t(w.pos % kAttentionChunk) * op.kv_heads + w.kv_head) * op.dim;
+  }
+  __device__ void make(const AttentionOp& op, const Work& w) const {
+    if (!x) return;
     if (!op.fused) {
-      for (int d = lane; d < op.dim; d += 32) to[d] = __float2half_rn(op.q[w.t * op.q_stride + (w.head + job) * op.dim + d]);
-      continue;
+      for (int d = int(threadIdx.x % 32); d < op.dim; d += 32) to[d] = __float2half_rn(x[d]);
+      return;
     }
-    const HeadsOp::Part& part = op.part[query ? 0 : 1 + job - kHeads];
-    const float* x = part.x + w.t * part.x_stride + (query ? w.head + job : w.kv_head) * op.dim;
-    __half* cache = nullptr;
-    if (!query && w.head % (op.heads / op.kv_heads) == 0) {
-      cache = reinterpret_cast<__half*>(page + part.cache) + (int64_t(w.pos % kAttentionChunk) * op.kv_heads + w.kv_head) * op.dim;
-    }
-    turn_head(part, x, w.pos, [&](int i, float v) {
+    turn_head(op.part[part], x, w.pos, [&](int i, float v) {
       to[i] = __float2half_rn(v);
       if (cache) cache[i] = to[i];
     });
   }
-}
+};
 
 /// Scores of the warp's 16 keys.
 template <int D>
@@ -222,8 +240,13 @@ __global__ __launch_bounds__(kBlock, 4) void half_decode_kernel(const __grid_con
   const int64_t pitch = int64_t(op.kv_heads) * op.dim, first = half % 2 * kKeys * pitch + kv_head * op.dim;
   load_tile<D>(w, reinterpret_cast<const __half*>(page + op.k) + first, pitch, op.dim, tiles.k);
   load_tile<D>(w, reinterpret_cast<const __half*>(page + op.v) + first, pitch, op.dim, tiles.v);
+  clear_rest(op, w, tiles);
+  const Head<D> head(op, w, page, tiles, warp);
   wait_for_predecessor();
-  make_heads<D>(op, w, page, tiles);
+  head.make(op, w);
+  for (int job = warp + int(blockDim.x / 32); job < w.heads + 2; job += int(blockDim.x / 32)) {
+    Head<D>(op, w, page, tiles, job).make(op, w);
+  }
   wait_for_copies<1>();
   __syncthreads();
   score<D>(tiles, op.scale * kLog2e);
