@@ -8,6 +8,7 @@ namespace plumb::cuda {
 namespace {
 
 constexpr int kKeys = kAttentionChunk / 2, kBlock = 256, kWarps = kBlock / 32, kHeads = 8;
+constexpr int kMoreWarps = 2;  // that only make heads, where the others would take turns at them
 constexpr int kScores = kKeys + 8;  // from one head to the next
 constexpr float kLog2e = 0x1.715476p0f;
 
@@ -29,7 +30,7 @@ struct Work {
 /// Starts copies of the keys or values that are seen and not the token's own; zeros elsewhere.
 template <int D>
 __device__ void load_tile(const Work& w, const __half* from, int64_t pitch, int dim, __half* to) {
-  for (int i = int(threadIdx.x); i < kKeys * D / 8; i += int(blockDim.x)) {
+  for (int i = int(threadIdx.x); i < kKeys * D / 8; i += kBlock) {
     const int key = i / (D / 8), d = i % (D / 8) * 8;
     const bool valid = key >= w.first && key < w.last && key != w.self && d < dim;
     if (key != w.self) copy16(to + key * kPitch<D> + d, from + (valid ? key * pitch + d : 0), valid);
@@ -224,7 +225,7 @@ __device__ void write(const AttentionOp& op, const Work& w, int part, int d, con
 }
 
 template <int D>
-__global__ __launch_bounds__(kBlock, 4) void half_decode_kernel(const __grid_constant__ AttentionOp op) {
+__global__ __launch_bounds__(kBlock + kMoreWarps * 32, 3) void half_decode_kernel(const __grid_constant__ AttentionOp op) {
   PLUMB_SHARED(uint8_t, shared);
   Tiles<D>& tiles = *reinterpret_cast<Tiles<D>*>(shared);
   let_successor_start();
@@ -238,17 +239,17 @@ __global__ __launch_bounds__(kBlock, 4) void half_decode_kernel(const __grid_con
   const Work w{t, pos, kv_head, kv_head * group + octet * kHeads, min(kHeads, group - octet * kHeads), max(from - start, 0),
                min(pos + 1 - start, kKeys), op.fused && half == pos / kKeys ? pos - start : -1};
   const int64_t pitch = int64_t(op.kv_heads) * op.dim, first = half % 2 * kKeys * pitch + kv_head * op.dim;
-  load_tile<D>(w, reinterpret_cast<const __half*>(page + op.k) + first, pitch, op.dim, tiles.k);
-  load_tile<D>(w, reinterpret_cast<const __half*>(page + op.v) + first, pitch, op.dim, tiles.v);
+  if (warp < kWarps) {
+    load_tile<D>(w, reinterpret_cast<const __half*>(page + op.k) + first, pitch, op.dim, tiles.k);
+    load_tile<D>(w, reinterpret_cast<const __half*>(page + op.v) + first, pitch, op.dim, tiles.v);
+  }
   clear_rest(op, w, tiles);
   const Head<D> head(op, w, page, tiles, warp);
   wait_for_predecessor();
   head.make(op, w);
-  for (int job = warp + int(blockDim.x / 32); job < w.heads + 2; job += int(blockDim.x / 32)) {
-    Head<D>(op, w, page, tiles, job).make(op, w);
-  }
   wait_for_copies<1>();
   __syncthreads();
+  if (warp >= kWarps) return;
   score<D>(tiles, op.scale * kLog2e);
   __syncthreads();
   soften<D>(w, tiles);
@@ -267,7 +268,8 @@ template <int D>
 const char* run(Context* c, const AttentionOp& op) {
   const int group = op.heads / op.kv_heads;
   const dim3 grid(unsigned(op.kv_heads * ((group + kHeads - 1) / kHeads)), unsigned(2 * op.chunks), unsigned(op.n));
-  return launch(c, half_decode_kernel<D>, grid, kBlock, int(sizeof(Tiles<D>)), op);
+  const int threads = (group < kHeads ? group : kHeads) + 2 > kWarps ? kBlock + kMoreWarps * 32 : kBlock;
+  return launch(c, half_decode_kernel<D>, grid, threads, int(sizeof(Tiles<D>)), op);
 }
 
 }  // namespace
