@@ -71,7 +71,7 @@ def divergence(args, model, bin_folder):
         text.write_text((ROOT / "docs" / "numerics.md").read_text() * 2)
         base = Path(work) / "base"
         subprocess.run([bin_folder / "llama-perplexity", "-m", model, "-f", text, "-c", str(n), "-b", str(n), "--chunks", "1", "-t",
-                        str(args.threads), "--kl-divergence-base", base], check=True, capture_output=True)
+                        str(args.threads), "--no-repack", "--kl-divergence-base", base], check=True, capture_output=True)
         data = base.read_bytes()
         n_ctx, n_vocab, chunks = np.frombuffer(data, "<i4", 3, 8)
         tokens = np.frombuffer(data, "<i4", n_ctx * chunks, 20)[:n_ctx].copy()
@@ -160,6 +160,8 @@ def best_setting(args, model, test, program):
     """(rate, setting, result) of the rival's fastest setting: the best of some interleaved runs of each."""
     settings = settings_of(program, test) * args.scout if args.setting is None else [args.setting.split()]
     tried = [(run([program], model, test, args, s)[0], s) for s in settings]
+    for setting in {tuple(s) for result, s in tried if result is None}:
+        print(f"  scouting {Path(model).stem} {test}: {program} fails with {' '.join(setting)}", flush=True)
     best = {}
     for result, setting in tried:
         if result and result["avg_ts"] > best.get(tuple(setting), (0,))[0]:
