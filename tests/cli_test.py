@@ -225,6 +225,18 @@ class PackedWeights(unittest.TestCase):
             self.assertNotEqual(after, before)
             self.assertEqual(after, run("logits", "-m", model, "--tokens", "1,2,3", "--no-repack-cache", env=env).stdout)
 
+    def test_a_first_load_holds_the_weights_once(self):
+        with tempfile.TemporaryDirectory() as folder:
+            peaks = []
+            for _ in ("first", "kept"):
+                p = subprocess.Popen([PLUMB, "run", "-m", MODEL, *self.PROMPT, "-q"], env={**os.environ, "PLUMB_PACKED": folder},
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                _, status, used = os.wait4(p.pid, 0)
+                p.returncode = status
+                self.assertEqual(status, 0)
+                peaks.append(used.ru_maxrss)  # KiB
+            self.assertLess(peaks[0], peaks[1] + 20 * 1024, "the model and its packed copy were in memory together")
+
     def test_a_folder_that_cannot_be_written_does_not_matter(self):
         self.assertEqual(text(*self.PROMPT, env={"PLUMB_PACKED": "/proc/none"}), text(*self.PROMPT, "--no-repack-cache"))
 

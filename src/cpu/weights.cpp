@@ -46,6 +46,12 @@ uint64_t cache_key(const Program& p, const std::vector<bool>& is_matrix, uint64_
   return checksum(text);
 }
 
+// Gives back the pages of groups that are packed, or of which samples were read.
+void forget_groups(const WeightRef& w, int64_t first, int64_t last) {
+  const int64_t stride = row_bytes(w.format, w.columns), end = std::min(w.rows, 16 * last);
+  if (end > 16 * first) forget_pages({w.data + 16 * first * stride, size_t((end - 16 * first) * stride)});
+}
+
 }  // namespace
 
 std::vector<CpuWeights::Group> CpuWeights::lay_out(const Program& program, std::vector<PackedPart>& parts) {
@@ -63,15 +69,21 @@ std::vector<CpuWeights::Group> CpuWeights::lay_out(const Program& program, std::
   return groups;
 }
 
+// While a unit is packed its rows are in memory twice, not the whole model.
 void CpuWeights::pack(const Program& program, const std::vector<Group>& groups, uint8_t* to, Pool& pool,
-                      const std::function<void(double)>& progress) const {
+                      bool forget, const std::function<void(double)>& progress) const {
   std::atomic<int64_t> done = 0;
   pool.run([&](int thread) {
     constexpr int kPerUnit = 32;
     for (int u; (u = pool.claim(int((groups.size() + kPerUnit - 1) / kPerUnit))) >= 0;) {
       const size_t end = std::min(groups.size(), size_t(u + 1) * kPerUnit);
-      for (size_t i = size_t(u) * kPerUnit; i < end; ++i)
-        plumb::pack(program.weights[groups[i].weight], groups[i].index, to + groups[i].offset);
+      for (size_t i = size_t(u) * kPerUnit, first = i; i < end; ++i) {
+        const Group& g = groups[i];
+        plumb::pack(program.weights[g.weight], g.index, to + g.offset);
+        if (i + 1 < end && groups[i + 1].weight == g.weight) continue;
+        if (forget) forget_groups(program.weights[g.weight], groups[first].index, g.index + 1);
+        first = i + 1;
+      }
       done.fetch_add(int64_t(end) - u * kPerUnit, std::memory_order_relaxed);
       if (thread == 0) progress(double(done.load()) / double(groups.size()));
     }
@@ -99,13 +111,12 @@ CpuWeights::CpuWeights(const Program& program, Pool& pool, const PackedCache& ca
   if (file_.empty() && !groups.empty()) {
     if (cached) file_ = PackedFile::create(cache.path, parts, cache.source);
     if (file_.empty()) packed_ = Buffer(parts.back().offset + parts.back().bytes);
-    pack(program, groups, file_.empty() ? packed_.data() : file_.data(), pool, progress);
+    pack(program, groups, file_.empty() ? packed_.data() : file_.data(), pool, cache.source_is_map, progress);
     if (!file_.empty()) file_.keep(key, parts, pool);
   }
   for (size_t w = 0; w < program.weights.size(); ++w) {
-    if (!cache.source_is_map || matrices_[w].group_bytes == 0) continue;
-    const WeightRef& r = program.weights[w];  // packed, or samples of it read: not needed again
-    forget_pages({r.data, size_t(r.rows * row_bytes(r.format, r.columns))});
+    if (cache.source_is_map && matrices_[w].group_bytes > 0)
+      forget_groups(program.weights[w], 0, program.weights[w].rows);
   }
   const uint8_t* data = file_.empty() ? packed_.data() : file_.data();
   for (const Group& g : groups) {

@@ -40,7 +40,7 @@ class CpuWeights {
     int64_t index, offset;
   };
   std::vector<Group> lay_out(const Program& program, std::vector<PackedPart>& parts);
-  void pack(const Program& program, const std::vector<Group>& groups, uint8_t* to, Pool& pool,
+  void pack(const Program& program, const std::vector<Group>& groups, uint8_t* to, Pool& pool, bool forget,
             const std::function<void(double)>& progress) const;
 
   std::vector<Matrix> matrices_;             // by weight
