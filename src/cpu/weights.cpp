@@ -116,7 +116,7 @@ CpuWeights::CpuWeights(const Program& program, Pool& pool, const PackedCache& ca
   }
   for (size_t w = 0; w < program.weights.size(); ++w) {
     if (cache.source_is_map && matrices_[w].group_bytes > 0)
-      forget_groups(program.weights[w], 0, program.weights[w].rows);
+      forget_groups(program.weights[w], 0, (program.weights[w].rows + 15) / 16);
   }
   const uint8_t* data = file_.empty() ? packed_.data() : file_.data();
   for (const Group& g : groups) {
