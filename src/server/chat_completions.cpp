@@ -7,8 +7,6 @@
 namespace plumb::server {
 namespace {
 
-constexpr int64_t kMaxMessages = 4096;
-
 struct ChatAsked {
   StreamFields stream;
   OwnFields own;
@@ -185,7 +183,7 @@ Conversation read_conversation(Fields& fields, const Service& service) {
   Conversation c{.variables = service.variables, .now = std::time(nullptr)};
   c.messages = fields.need("messages");
   if (!c.messages.array()) fields.refuse("messages", "an array");
-  if (c.messages.array()->empty() || int64_t(c.messages.array()->size()) > kMaxMessages)
+  if (c.messages.array()->empty() || c.messages.array()->size() > kMaxMessages)
     fields.refuse("messages", "1 to 4096 messages", std::to_string(c.messages.array()->size()));
   if (const Json* kwargs = fields.find("chat_template_kwargs")) {
     if (!kwargs->object()) fields.refuse("chat_template_kwargs", "an object");

@@ -75,6 +75,12 @@ std::optional<std::string> Fields::text(std::string_view name) {
   return *v->text();
 }
 
+std::string Fields::need_text(std::string_view name) {
+  const auto found = text(name);
+  if (!found) refuse(name, "a text", "none");
+  return *found;
+}
+
 void Fields::only(std::string_view name, const Json& value, const char* expected) {
   const Json* v = find(name);
   if (v && dump(*v) != dump(value)) refuse(name, expected, printable(dump(*v)));

@@ -11,6 +11,8 @@
 
 namespace plumb::server {
 
+constexpr size_t kMaxMessages = 4096;  // of a conversation
+
 class Fields {
  public:
   /// Throws Error "request.field" if it is no object. The value must outlive this.
@@ -22,6 +24,7 @@ class Fields {
   int64_t integer(std::string_view name, int64_t otherwise, int64_t min, int64_t max);
   double number(std::string_view name, double otherwise, double min, double max);
   std::optional<std::string> text(std::string_view name);
+  std::string need_text(std::string_view name);
   /// A field that is known and does nothing here unless it has another value than this.
   void only(std::string_view name, const Json& value, const char* expected);
 

@@ -8,13 +8,7 @@
 namespace plumb::server {
 namespace {
 
-constexpr size_t kMaxMessages = 4096, kMaxTools = 128;
-
-std::string need_text(Fields& fields, const char* name) {
-  const auto text = fields.text(name);
-  if (!text) fields.refuse(name, "a text", "none");
-  return *text;
-}
+constexpr size_t kMaxTools = 128;
 
 // A text, or blocks of type "text".
 std::string joined_text(const Json& content, const std::string& pointer) {
@@ -23,9 +17,9 @@ std::string joined_text(const Json& content, const std::string& pointer) {
   std::string all;
   for (size_t i = 0; i < content.array()->size(); ++i) {
     Fields block((*content.array())[i], fmt::format("{}/{}", pointer, i));
-    const std::string type = need_text(block, "type");
+    const std::string type = block.need_text("type");
     if (type != "text") block.refuse("type", "blocks of type \"text\"", printable(type));
-    all += (all.empty() ? "" : "\n") + need_text(block, "text");
+    all += (all.empty() ? "" : "\n") + block.need_text("text");
     block.find("cache_control"), block.find("citations");
     block.finish();
   }
@@ -42,8 +36,8 @@ Json call_of(Fields& block) {
   Json call, function;
   const Json& input = block.need("input");
   if (!input.object()) block.refuse("input", "an object");
-  function.set("name", need_text(block, "name")), function.set("arguments", dump(input));
-  call.set("id", need_text(block, "id")), call.set("type", "function"),
+  function.set("name", block.need_text("name")), function.set("arguments", dump(input));
+  call.set("id", block.need_text("id")), call.set("type", "function"),
       call.set("function", std::move(function));
   return call;
 }
@@ -57,19 +51,19 @@ void add_blocks(Json::Array& out, const std::string& role, const Json::Array& bl
   for (size_t i = 0; i < blocks.size(); ++i) {
     const std::string at = fmt::format("{}/{}", pointer, i);
     Fields block(blocks[i], at);
-    const std::string type = need_text(block, "type");
+    const std::string type = block.need_text("type");
     const bool assistant = role == "assistant";
     if (type == "text") {
-      text += (text.empty() ? "" : "\n") + need_text(block, "text");
+      text += (text.empty() ? "" : "\n") + block.need_text("text");
       block.find("citations");
     } else if (type == "thinking" && assistant) {
-      thought += need_text(block, "thinking"), block.text("signature");
+      thought += block.need_text("thinking"), block.text("signature");
     } else if (type == "tool_use" && assistant) {
       calls.push_back(call_of(block));
     } else if (type == "tool_result" && !assistant) {
       const Json* content = block.find("content");
       Json result = message_of("tool", content ? joined_text(*content, at + "/content") : "");
-      result.set("tool_call_id", need_text(block, "tool_use_id")), block.boolean("is_error", false);
+      result.set("tool_call_id", block.need_text("tool_use_id")), block.boolean("is_error", false);
       out.push_back(std::move(result)), results = true;
     } else {
       block.refuse("type", assistant ? "text, thinking or tool_use" : "text or tool_result", printable(type));
@@ -93,7 +87,7 @@ Json::Array read_messages(Fields& fields) {
     fields.refuse("messages", fmt::format("an array of 1 to {} messages", kMaxMessages));
   for (size_t i = 0; i < asked.array()->size(); ++i) {
     Fields message((*asked.array())[i], fmt::format("/messages/{}", i));
-    const std::string role = need_text(message, "role");
+    const std::string role = message.need_text("role");
     if (role != "user" && role != "assistant") message.refuse("role", "user or assistant", printable(role));
     const Json& content = message.need("content");
     message.finish();
@@ -116,7 +110,7 @@ ToolFields read_tools_of(Fields& fields) {
       Fields tool((*tools->array())[i], fmt::format("/tools/{}", i));
       tool.only("type", "custom", "\"custom\"");
       Json function, one;
-      function.set("name", need_text(tool, "name"));
+      function.set("name", tool.need_text("name"));
       if (const auto text = tool.text("description")) function.set("description", *text);
       const Json& schema = tool.need("input_schema");
       if (!schema.object()) tool.refuse("input_schema", "a JSON schema");
@@ -130,10 +124,10 @@ ToolFields read_tools_of(Fields& fields) {
   const Json* choice = fields.find("tool_choice");
   if (!choice) return out;
   Fields chosen(*choice, "/tool_choice");
-  const std::string type = need_text(chosen, "type");
+  const std::string type = chosen.need_text("type");
   out.grammar.parallel = !chosen.boolean("disable_parallel_tool_use", false);
   if (type == "tool") {
-    out.grammar.named = need_text(chosen, "name");
+    out.grammar.named = chosen.need_text("name");
   } else if (type == "any") {
     out.grammar.required = true;
   } else if (type == "none") {
@@ -159,7 +153,7 @@ AnthropicAsked read_anthropic(Fields& fields, const Service& service) {
   bool think = false;
   if (const Json* thinking = fields.find("thinking")) {
     Fields asked(*thinking, "/thinking");
-    const std::string type = need_text(asked, "type");
+    const std::string type = asked.need_text("type");
     if (type != "enabled" && type != "disabled" && type != "adaptive")
       asked.refuse("type", "enabled, disabled or adaptive", printable(type));
     think = type != "disabled";

@@ -24,12 +24,6 @@ std::vector<int> read_ids(Fields& fields, const char* name) {
   return ids;
 }
 
-std::string need_text(Fields& fields, const char* name) {
-  const auto text = fields.text(name);
-  if (!text) fields.refuse(name, "a text", "none");
-  return *text;
-}
-
 RecordedAnswer read_answer(const Json& json, const std::string& pointer) {
   Fields fields(json, pointer);
   RecordedAnswer a{.prompt = read_ids(fields, "prompt"), .tokens = read_ids(fields, "tokens")};
@@ -39,7 +33,7 @@ RecordedAnswer read_answer(const Json& json, const std::string& pointer) {
     if (!hash.text() || hash.text()->size() != 16) fields.refuse("logits", "texts of 16 digits");
     a.logits.push_back(*hash.text());
   }
-  a.finish_reason = need_text(fields, "finish_reason");
+  a.finish_reason = fields.need_text("finish_reason");
   fields.finish();
   return a;
 }
@@ -108,9 +102,9 @@ Receipt read_receipt(const Json& json, const std::string& pointer) {
   if (!r.request.object()) fields.refuse("request", "an object");
   Fields model(fields.need("model"), fields.at("model"));
   model.find("name"), model.find("bytes");
-  r.sha256 = need_text(model, "sha256");
+  r.sha256 = model.need_text("sha256");
   model.finish();
-  r.fingerprint = need_text(fields, "system_fingerprint");
+  r.fingerprint = fields.need_text("system_fingerprint");
   const Json& answers = fields.need("answers");
   if (!answers.array()) fields.refuse("answers", "an array");
   for (const Json& answer : *answers.array())

@@ -15,12 +15,6 @@ Json message(const char* role, Json content) {
   return m;
 }
 
-std::string text_in(Fields& fields, const char* name) {
-  const auto text = fields.text(name);
-  if (!text) fields.refuse(name, "a text", "none");
-  return *text;
-}
-
 // Parts are "input_text" and "output_text" here, "text" there.
 Json content_of(const Json& content) {
   if (!content.array()) return content;
@@ -36,8 +30,8 @@ Json content_of(const Json& content) {
 // Calls of one turn stand in one message, behind its text.
 void add_call(Json::Array& out, Fields& item) {
   Json function, call;
-  function.set("name", text_in(item, "name")), function.set("arguments", text_in(item, "arguments"));
-  call.set("id", text_in(item, "call_id")), call.set("type", "function");
+  function.set("name", item.need_text("name")), function.set("arguments", item.need_text("arguments"));
+  call.set("id", item.need_text("call_id")), call.set("type", "function");
   call.set("function", std::move(function));
   if (out.empty() || *out.back().find("role")->text() != "assistant")
     out.push_back(message("assistant", Json("")));
@@ -55,13 +49,13 @@ void add_item(Json::Array& out, Fields& item) {
   const std::string type = item.text("type").value_or("message");
   item.find("id"), item.find("status");
   if (type == "message") {
-    const std::string role = text_in(item, "role");
+    const std::string role = item.need_text("role");
     out.push_back(message(role.c_str(), content_of(item.need("content"))));
   } else if (type == "function_call") {
     add_call(out, item);
   } else if (type == "function_call_output") {
     Json result = message("tool", content_of(item.need("output")));
-    result.set("tool_call_id", text_in(item, "call_id"));
+    result.set("tool_call_id", item.need_text("call_id"));
     out.push_back(std::move(result));
   } else if (type == "reasoning") {
     item.find("summary"), item.find("content"),
@@ -100,7 +94,7 @@ ResponseTools read_response_tools(Fields& fields) {
     Json::Array functions;
     for (size_t i = 0; i < tools->array()->size(); ++i) {
       Fields tool((*tools->array())[i], fmt::format("/tools/{}", i));
-      if (text_in(tool, "type") != "function") tool.refuse("type", "\"function\"");
+      if (tool.need_text("type") != "function") tool.refuse("type", "\"function\"");
       Json function, one;
       for (const char* name : {"name", "description", "parameters", "strict"}) {
         if (const Json* v = tool.find(name)) function.set(name, *v);
@@ -116,9 +110,9 @@ ResponseTools read_response_tools(Fields& fields) {
     Json chosen = *choice;
     if (choice->object()) {
       Fields named(*choice, "/tool_choice");
-      if (text_in(named, "type") != "function") named.refuse("type", "\"function\"");
+      if (named.need_text("type") != "function") named.refuse("type", "\"function\"");
       Json function;
-      function.set("name", text_in(named, "name"));
+      function.set("name", named.need_text("name"));
       named.finish();
       chosen = Json::Object{};
       chosen.set("type", "function"), chosen.set("function", std::move(function));
@@ -138,7 +132,7 @@ bool read_text_format(Fields& fields, Formats& formats, GenerateOptions& options
     Fields asked(*text, "/text");
     if (const Json* format = asked.find("format")) {
       Fields f(*format, "/text/format");
-      const std::string type = text_in(f, "type");
+      const std::string type = f.need_text("type");
       Json out, named = Json::Object{};
       out.set("type", type);
       if (type == "json_schema") {
