@@ -18,11 +18,11 @@ namespace plumb {
 namespace {
 
 // During an answer Ctrl-C ends the answer, never the program.
-void on_interrupt(int) { interrupt_flag() = true; }
+void end_answer(int) { interrupt_flag() = true; }
 
 void catch_interrupts() {
   struct sigaction action = {};
-  action.sa_handler = on_interrupt;
+  action.sa_handler = end_answer;
   ::sigaction(SIGINT, &action, nullptr);
 }
 

@@ -6,12 +6,12 @@
 
 namespace plumb {
 
-void FaultFlag::add(CLI::App* c) {
+void FaultFlags::add(CLI::App* c) {
   flag(c, "--fault", list,
        "Be wrong on purpose: ids of 'plumb faults list', ID or ID=NUMBER, separated by commas");
 }
 
-FaultyRun::FaultyRun(const FaultFlag& flag, ModelFlags& flags, Model& model) {
+FaultyRun::FaultyRun(const FaultFlags& flag, ModelFlags& flags, Model& model) {
   if (flag.list.empty()) return;
   const std::vector<trace::ChosenFault> chosen = trace::choose_faults(flag.list);
   if (flags.backend != "cpu" || flags.arith == "f32") {

@@ -8,7 +8,7 @@
 
 namespace plumb {
 
-struct FaultFlag {
+struct FaultFlags {
   std::string list;
   void add(CLI::App* command);
 };
@@ -17,7 +17,7 @@ struct FaultFlag {
 /// arithmetic becomes ref32.
 class FaultyRun {
  public:
-  FaultyRun(const FaultFlag& flag, ModelFlags& flags, Model& model);
+  FaultyRun(const FaultFlags& flag, ModelFlags& flags, Model& model);
 
   RunnerOptions runner(RunnerOptions options) const;
   std::vector<int> ids(const PromptFlags& prompt, const Model& model) const;

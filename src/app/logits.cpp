@@ -20,7 +20,7 @@ namespace {
 
 struct LogitsOptions {
   ModelFlags model;
-  FaultFlag fault;
+  FaultFlags fault;
   PromptFlags prompt;
   bool all = false, stats = false;
   int top = 10;

@@ -30,12 +30,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Kind {
+struct RecordKind {
   const char *name, *file, *what;
 };
 
 // A kind that is not Python is a subcommand of its own, added below.
-constexpr Kind kKinds[] = {
+constexpr RecordKind kKinds[] = {
     {"llamacpp", "llamacpp.py", "llama.cpp by llama-cpp-python, every node"},
     {"eval-callback", "eval_callback.py", "what llama-eval-callback or llama-debug printed"},
     {"http", "http_run.py", "log-probabilities from llama-server or /v1/completions"},
@@ -120,12 +120,12 @@ int run_program(const std::vector<std::string>& words, int& start_error) {
   return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-const Kind& find_kind(const CLI::App& record, const std::string& name) {
-  for (const Kind& kind : kKinds) {
+const RecordKind& find_kind(const CLI::App& record, const std::string& name) {
+  for (const RecordKind& kind : kKinds) {
     if (name == kind.name) return kind;
   }
   std::vector<std::string> known;
-  for (const Kind& kind : kKinds) known.emplace_back(kind.name);
+  for (const RecordKind& kind : kKinds) known.emplace_back(kind.name);
   for (const CLI::App* native : record.get_subcommands([](const CLI::App*) { return true; }))
     known.push_back(native->get_name());
   const std::vector<std::string> near = nearest(name, known, 1);
@@ -171,8 +171,8 @@ std::string PrivateFolder::add(const EmbeddedFile& file) const {
 
 void run_recorder(const std::string& kind, const std::vector<std::string>& arguments,
                   const std::string& python) {
-  const Kind& known =
-      *std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return k.name == kind; });
+  const RecordKind& known = *std::find_if(std::begin(kKinds), std::end(kKinds),
+                                          [&](const RecordKind& k) { return k.name == kind; });
   const PrivateFolder folder;
   std::string script;
   for (const EmbeddedFile& file : record_files()) {
@@ -201,7 +201,7 @@ void add_record(CLI::App& root) {
   auto o = std::make_shared<RecordOptions>();
   flag(c, "--python", o->python, "The interpreter; default: PLUMB_PYTHON, else python3");
   std::string kinds = "KIND is one of these; 'plumb record KIND --help' says more:\n";
-  for (const Kind& kind : kKinds) kinds += fmt::format("  {:<14}{}\n", kind.name, kind.what);
+  for (const RecordKind& kind : kKinds) kinds += fmt::format("  {:<14}{}\n", kind.name, kind.what);
   c->footer(kinds);
   add_record_log(*c);
   c->prefix_command();  // everything from KIND on belongs to it

@@ -17,7 +17,7 @@ namespace {
 
 struct RunOptions {
   ModelFlags model;
-  FaultFlag fault;
+  FaultFlags fault;
   PromptFlags prompt;
   GrammarFlags grammar;
   GenerateOptions generate;

@@ -14,7 +14,7 @@ namespace {
 
 struct TraceOptions {
   ModelFlags model;
-  FaultFlag fault;
+  FaultFlags fault;
   PromptFlags prompt;
   int steps = 0;
   std::string level = "full", only, output;
