@@ -23,7 +23,8 @@ void row(const RowArgs& a, int row_in, int row_out) noexcept {
   const int size = a.heads * a.dim;
   // Whatever form is wanted, the row passes through f32: the out buffer, the sum, or a few KB that stay in
   // L1.
-  const float* x = a.x + row_in * a.x_stride;
+  const float* const given = a.x + row_in * a.x_stride;
+  const float* x = given;
   float* out = a.out.f32 + row_out * a.out.stride;
   float* work = a.sum ? a.sum + row_in * a.sum_stride : out;
   if (a.scale != 1) {
@@ -38,7 +39,7 @@ void row(const RowArgs& a, int row_in, int row_out) noexcept {
   }
   if (a.norm) {
     for (int h = 0; h < a.heads; ++h) rms_norm<V>(x + h * a.dim, a.norm, a.dim, a.eps, out + h * a.dim);
-  } else if (x == a.x && x != out) {
+  } else if (x == given && x != out) {
     std::memcpy(out, x, size_t(size) * 4);
   }
 }

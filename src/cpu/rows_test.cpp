@@ -49,12 +49,12 @@ TEST(Rows, NormPostNormScaleAndResidualEqualOnEveryIsaAndObeyTheBound) {
 }
 
 TEST(Rows, ARowWithNothingToDoIsCopied) {
-  const std::vector<float> x = {1, 2, 3, 4};
+  const std::vector<float> x = {1, 2, 3, 4, 5, 6, 7, 8};
   for (Isa isa : testing::isas()) {
-    std::vector<float> out(4, 9);
+    std::vector<float> out(8, 9);
     RowArgs a{};
-    a.x = x.data(), a.scale = 1, a.out.f32 = out.data(), a.heads = 1, a.dim = 4;
-    kernels(isa).row(a, 0, 0);
+    a.x = x.data(), a.x_stride = 4, a.scale = 1, a.out = {out.data(), 4}, a.heads = 1, a.dim = 4;
+    for (int row : {0, 1}) kernels(isa).row(a, row, row);
     EXPECT_EQ(out, x);
   }
 }
