@@ -39,6 +39,11 @@ bool finite(std::span<const float> x) {
   return most < 0x7f800000u;
 }
 
+bool gathers(const Plan& plan) {
+  return std::any_of(plan.steps.begin(), plan.steps.end(),
+                     [](const Step& s) { return std::holds_alternative<GatherStep>(s.what); });
+}
+
 [[noreturn]] void refuse(const std::string& what, const Batch& batch) {
   throw Error({.code = "numeric.nonfinite",
                .expected = "finite values",
@@ -74,9 +79,10 @@ void CpuExecutor::run(const Batch& batch) {
     b.arena = Buffer(b.arena.bytes()), b.rounded = Buffer(b.rounded.bytes());  // nothing in them is needed
     b.huge = true;
   }
+  PLUMB_CHECK(batch.comm || !gathers(b.plan));
   b.batch = &batch;
   b.prepare_attention();
-  b.tap_failure = nullptr;
+  b.failure = nullptr;
   b.pool.run([&](int thread) {
     Clock::time_point last = b.times ? Clock::now() : Clock::time_point();
     for (size_t i = 0; i < b.plan.steps.size(); ++i) {
@@ -92,7 +98,7 @@ void CpuExecutor::run(const Batch& batch) {
       if (b.times && thread == 0) b.note(i, last);
     }
   });
-  if (b.tap_failure) std::rethrow_exception(b.tap_failure);
+  if (b.failure) std::rethrow_exception(b.failure);
   for (size_t i = 0; i < b.plan.steps.size(); ++i) {
     if (!b.faults[i].exchange(false)) continue;
     std::vector<std::string> names;

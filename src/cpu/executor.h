@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/comm.h"
 #include "base/pool.h"
 #include "cpu/kernels.h"
 #include "cpu/kv_cache.h"
@@ -35,6 +36,7 @@ struct Batch {
   std::span<KvCache* const> caches;  // by row; room for the position has been reserved
   std::span<const int> wanted;       // rows whose logits are asked for, ascending
   const Tap* tap = nullptr;          // is shown the plan's taps, on any thread but one at a time
+  Comm* comm = nullptr;              // with whom a rank's plan gathers, on any thread but one at a time
 };
 
 /// What a step has cost so far.
@@ -51,7 +53,7 @@ class CpuExecutor {
   ~CpuExecutor();
 
   /// Throws Error "numeric.nonfinite" with the first step that met a value that is not finite, or what the
-  /// tap threw, which is then asked no more.
+  /// tap or `comm` threw, which is then asked no more.
   void run(const Batch& batch);
 
   /// Row i of a value after run(): of the i-th token, or of the i-th wanted one for the logits. Only for

@@ -64,6 +64,7 @@ int Steps::count(const Step& step) const {
                           return chunks > 0 ? tokens * heads * chunks : (tokens + tile - 1) / tile * heads;
                         },
                         [](const TapStep&) { return 1; },
+                        [](const GatherStep&) { return 1; },
                         [&](const auto&) { return tokens; },
                     },
                     step.what);
@@ -94,7 +95,7 @@ void Steps::operator()(const EmbedStep& s, const Unit& u) {
 RowArgs Steps::row_args(const RowStep& s) const {
   const Shape shape = p.shape(s.out);
   RowArgs a{};
-  a.x = f32(s.x), a.x_stride = stride(s.x), a.scale = s.scale;
+  a.x = f32(s.x) + s.first, a.x_stride = stride(s.x), a.scale = s.scale;
   a.post = weights.vector(s.post), a.post_eps = s.post_eps;
   a.residual = f32(s.residual), a.residual_stride = stride(s.residual);
   if (s.sum >= 0) a.sum = rows(s.sum).f32, a.sum_stride = stride(s.sum);
@@ -144,11 +145,22 @@ void Steps::operator()(const GluStep& s, const Unit& u) {
 }
 
 void Steps::operator()(const TapStep& s, const Unit& u) {
-  if (!batch->tap || tap_failure) return;
+  if (!batch->tap || failure) return;
   try {
     (*batch->tap)({s.v, f32(s.v), n(u.wanted), stride(s.v), u.wanted});
   } catch (...) {
-    tap_failure = std::current_exception();  // no thread of the pool may throw
+    failure = std::current_exception();  // no thread of the pool may throw
+  }
+}
+
+void Steps::operator()(const GatherStep& s, const Unit& u) {
+  if (failure) return;
+  try {
+    const std::vector<int>& sizes = std::get<Gather>(p.nodes[size_t(s.out)].op).sizes;
+    const Rows out = rows(s.out);
+    all_gather_rows(*batch->comm, f32(s.x), stride(s.x), n(u.wanted), sizes, out.f32, out.stride);
+  } catch (...) {
+    failure = std::current_exception();
   }
 }
 

@@ -57,7 +57,7 @@ struct Steps {
   const Kernels& k;
   Pool& pool;
   const Batch* batch = nullptr;
-  std::exception_ptr tap_failure;  // of the current batch
+  std::exception_ptr failure;  // of the current batch: a tap's, or of other ranks
   Buffer arena, scratch, rounded;
   bool huge = false;           // their pages, once a batch has had many tokens
   Buffer partials;             // of attention: [token, kv head, chunk]
@@ -103,6 +103,7 @@ struct Steps {
   void operator()(const AttentionStep& s, const Unit& u);
   void operator()(const GluStep& s, const Unit& u);
   void operator()(const TapStep& s, const Unit& u);
+  void operator()(const GatherStep& s, const Unit& u);
 
   struct Block {  // of a matrix: groups of 16 rows
     int first_group, groups;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "plan/split.h"
 
 namespace plumb {
 namespace {
@@ -51,9 +52,11 @@ class Fuser {
 
   // Rows after the last norm are computed for wanted tokens only: the norm and the output matrix.
   void find_wanted() {
-    if (options_.all_rows || !as<Linear>(p_.output) || observed(p_.output)) return;
-    const Value norm = in(p_.output);
-    if (as<RmsNorm>(norm) && users_[size_t(norm)].size() == 1 && !observed(norm)) wanted_ = {norm, p_.output};
+    const Value logits = ungathered(p_, p_.output);
+    if (options_.all_rows || !as<Linear>(logits) || observed(p_.output)) return;
+    const Value norm = in(logits);
+    if (as<RmsNorm>(norm) && users_[size_t(norm)].size() == 1 && !observed(norm))
+      wanted_ = {norm, logits, p_.output};
   }
   bool wanted(Value v) const { return std::find(wanted_.begin(), wanted_.end(), v) != wanted_.end(); }
 
@@ -103,6 +106,8 @@ class Fuser {
     if (as<Rope>(v)) return heads(v);
     if (as<Attention>(v)) return attention(v);
     if (as<Glu>(v)) return glu(v);
+    if (const Slice* s = as<Slice>(v)) return {RowStep{.x = in(v), .first = s->first, .out = v}, {v}};
+    if (as<Gather>(v)) return {GatherStep{in(v), v}, {v}, wanted(v)};
     PLUMB_CHECK(as<Add>(v));
     return add(v);
   }

@@ -7,6 +7,7 @@
 #include "base/overload.h"
 #include "plan/arena.h"
 #include "plan/fuse.h"
+#include "plan/split.h"
 
 namespace plumb {
 namespace {
@@ -46,6 +47,7 @@ Uses uses(const Step& step) {
                  [&](const AttentionStep& s) { read(s.q), u.writes = {s.out}; },
                  [&](const GluStep& s) { read(s.gate), read(s.up), u.writes = {s.out}; },
                  [&](const TapStep& s) { read(s.v); },
+                 [&](const GatherStep& s) { read(s.x), u.writes = {s.out}; },
              },
              step.what);
   return u;
@@ -97,7 +99,7 @@ std::vector<Step> with_taps(std::vector<Step> steps, const PlanOptions& options)
 void choose_rounding(const Program& p, Step& step, Rounding rounding) {
   auto* s = std::get_if<LinearStep>(&step.what);
   if (!s) return;
-  const bool output = s->parts[0].out == p.output;
+  const bool output = s->parts[0].out == ungathered(p, p.output);
   s->rounding = rounding == Rounding::refined && output ? Rounding::int16 : rounding;
 }
 
@@ -116,6 +118,12 @@ void lay_out(Plan& plan, int n_tables, const PlanOptions& options) {
   for (int i = last_step; i >= 0 && options.rows_apart; --i) {
     const auto* row = std::get_if<RowStep>(&plan.steps[size_t(i)].what);
     if (row) last_read[size_t(row->x)] = std::max(last_read[size_t(row->x)], last_read[size_t(row->out)]);
+  }
+  for (int i = last_step, next = last_step; i >= 0; --i) {
+    const auto* gather = std::get_if<GatherStep>(&plan.steps[size_t(i)].what);
+    if (!gather) continue;
+    last_read[size_t(gather->x)] = std::max(last_read[size_t(gather->x)], next);
+    next = i;
   }
   for (Value v : options.observed) last_read[size_t(v)] = last_step + 1;
   if (options.observed.empty()) last_read[size_t(p.output)] = last_step + 1;

@@ -42,6 +42,7 @@ struct EmbedStep {
 /// parts are skipped.
 struct RowStep {
   Value x;
+  int first = 0;  // element of x's rows where y begins: a slice
   double scale = 1;
   Weight post = -1;
   float post_eps = 0;
@@ -103,8 +104,15 @@ struct TapStep {
   Value v;
 };
 
+/// Rows of all ranks' parts side by side. x keeps its place until the next such step, as other ranks may read
+/// it until then.
+struct GatherStep {
+  Value x, out;
+};
+
 struct Step {
-  std::variant<RopeTableStep, EmbedStep, RowStep, LinearStep, HeadsStep, AttentionStep, GluStep, TapStep>
+  std::variant<RopeTableStep, EmbedStep, RowStep, LinearStep, HeadsStep, AttentionStep, GluStep, TapStep,
+               GatherStep>
       what;
   std::vector<Value> values;  // the nodes that it computes
   bool wanted = false;

@@ -7,14 +7,15 @@ namespace plumb {
 namespace {
 
 const char* kind(const Step& s) {
-  static constexpr const char* kNames[] = {"rope_table", "embed",     "row", "linear",
-                                           "heads",      "attention", "glu", "tap"};
+  static constexpr const char* kNames[] = {"rope_table", "embed", "row", "linear", "heads",
+                                           "attention",  "glu",   "tap", "gather"};
   static_assert(std::size(kNames) == std::variant_size_v<decltype(Step::what)>);
   return kNames[s.what.index()];
 }
 
 std::string row(const RowStep& r) {
   std::string k;
+  if (r.first > 0) k += "+slice";
   if (r.scale != 1) k += "+scale";
   if (r.post >= 0) k += "+norm";
   if (r.residual >= 0) k += "+add";

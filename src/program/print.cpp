@@ -1,5 +1,6 @@
 // A Program as text, for people and for golden files.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/overload.h"
 #include "program/program.h"
@@ -43,6 +44,8 @@ std::string details(const Program& p, const Node& node) {
                         [&](const Glu& e) { return std::string(e.act == Act::silu ? "silu" : "gelu_tanh"); },
                         [&](const Add&) { return std::string(); },
                         [&](const Scale& e) { return fmt::format("{}", e.factor); },
+                        [&](const Gather& e) { return fmt::format("{}", fmt::join(e.sizes, " + ")); },
+                        [&](const Slice& e) { return fmt::format("from {}", e.first); },
                     },
                     node.op);
 }
@@ -50,8 +53,8 @@ std::string details(const Program& p, const Node& node) {
 }  // namespace
 
 const char* name(const Op& op) {
-  static constexpr const char* kNames[] = {"embed",     "linear", "rms_norm", "rope",
-                                           "attention", "glu",    "add",      "scale"};
+  static constexpr const char* kNames[] = {"embed", "linear", "rms_norm", "rope",   "attention",
+                                           "glu",   "add",    "scale",    "gather", "slice"};
   static_assert(std::size(kNames) == std::variant_size_v<Op>);
   return kNames[op.index()];
 }

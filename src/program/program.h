@@ -81,7 +81,15 @@ struct Add {};
 struct Scale {
   double factor;
 };
-using Op = std::variant<Embed, Linear, RmsNorm, Rope, Attention, Glu, Add, Scale>;
+// Of what one of several ranks computes (plan/split.h): all ranks' parts of a value side by side; and, of a
+// value that every rank has, the elements from `first` on that are this one's.
+struct Gather {
+  std::vector<int> sizes;  // of every rank's part
+};
+struct Slice {
+  int first;
+};
+using Op = std::variant<Embed, Linear, RmsNorm, Rope, Attention, Glu, Add, Scale, Gather, Slice>;
 
 const char* name(const Op& op);
 
@@ -102,6 +110,7 @@ struct WeightRef {
   Format format = Format::F32;
   const uint8_t* data = nullptr;  // as in the file; null where only shapes are known
   ReadRow read = {};              // a fault: how its rows are read; empty: as the format says
+  int64_t whole_rows = 0;         // of the matrix of which these are some; 0: they are all
 };
 
 struct Program {

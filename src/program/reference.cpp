@@ -267,6 +267,16 @@ struct Reference<T>::Call {
     const std::vector<T>& x = rows[size_t(node.in[0])];
     for (size_t i = 0; i < x.size(); ++i) rows[size_t(out)][i] = x[i] * T(op.factor);
   }
+
+  void operator()(const Node& node, Value out, const Gather& op) {
+    PLUMB_CHECK(self.comm_);
+    all_gather_rows<T>(*self.comm_, row(node.in[0], 0), self.p_.shape(node.in[0]).size(), n(), op.sizes,
+                       row(out, 0), node.shape.size());
+  }
+
+  void operator()(const Node& node, Value out, const Slice& op) {
+    for (int t = 0; t < n(); ++t) std::copy_n(row(node.in[0], t) + op.first, node.shape.size(), row(out, t));
+  }
 };
 
 template <class T>

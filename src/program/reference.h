@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "base/comm.h"
 #include "base/pool.h"
 #include "program/decoded.h"
 #include "program/program.h"
@@ -65,6 +66,8 @@ class Reference {
   using Round = std::function<void(std::span<T> rows)>;
   void round_with(Round round) { round_ = std::move(round); }
   void set_arithmetic(const Arithmetic& a) { arithmetic_ = a; }
+  /// With whom a rank's Program gathers.
+  void set_comm(Comm* comm) { comm_ = comm; }
 
   int64_t length() const { return length_; }
 
@@ -85,6 +88,7 @@ class Reference {
   bool stepped_ = false;
   Round round_;
   Arithmetic arithmetic_;
+  Comm* comm_ = nullptr;
 };
 
 extern template class Reference<float>;

@@ -99,6 +99,8 @@ const char* field(const WrongFeed& w) {
 const char* field(const Op& op) {
   return std::visit(Overload{[](const Add&) -> const char* { return nullptr; },
                              [](const Scale&) -> const char* { return nullptr; },
+                             [](const Gather&) -> const char* { return nullptr; },
+                             [](const Slice&) -> const char* { return nullptr; },
                              [](const auto& o) { return field(o.wrong); }},
                     op);
 }
