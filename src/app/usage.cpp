@@ -47,7 +47,7 @@ int exit_code(std::string_view code) {
   const auto starts = [&](std::string_view prefix) { return code.substr(0, prefix.size()) == prefix; };
   if (code == "run.cancelled") return kExitInterrupted;
   if (starts("usage.") || starts("sampler.") || starts("token.") || starts("context.") || starts("text.") ||
-      starts("grammar.") || starts("schema.") || starts("setting."))
+      starts("grammar.") || starts("schema.") || starts("setting.") || starts("split."))
     return kExitUsage;
   if (code == "trace.exists") return kExitOutput;
   if (starts("trace.") || starts("json.") || starts("log.") || starts("weights.")) return kExitEvidence;

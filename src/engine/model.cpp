@@ -8,6 +8,7 @@
 #include "engine/cuda_hybrid.h"
 #include "engine/trial.h"
 #include "models/models.h"
+#include "plan/split.h"
 
 namespace plumb {
 namespace {
@@ -17,7 +18,7 @@ constexpr int64_t kWorthKeeping = 16 << 20;
 
 // Where the packed weights of a file are kept: by its name and a hash of its path, so that two of one name do
 // not take turns. What they are made of is checked when they are read.
-PackedCache cache_of(const Gguf& file, const std::string& folder) {
+PackedCache cache_of(const Gguf& file, const std::string& folder, const std::string& rank) {
   namespace fs = std::filesystem;
   PackedCache cache{.source_is_map = true};
   std::error_code error;
@@ -30,9 +31,9 @@ PackedCache cache_of(const Gguf& file, const std::string& folder) {
     stamp += fmt::format("{} {} ", fs::file_size(part, error),
                          fs::last_write_time(part, error).time_since_epoch().count());
   }
-  cache.path =
-      (fs::path(folder) / fmt::format("{}-{:016x}.r16", path.filename().string(), checksum(path.string())))
-          .string();
+  cache.path = (fs::path(folder) /
+                fmt::format("{}-{:016x}{}.r16", path.filename().string(), checksum(path.string()), rank))
+                   .string();
   cache.source = path.string();
   cache.stamp = checksum(stamp);
   return cache;
@@ -50,9 +51,15 @@ Model::Model(const Model& shared, int threads)
     : options_(shared.options_),
       file_(shared.file_),
       program_(shared.program_),
+      part_(shared.part_),
       pool_(std::make_unique<Pool>(threads)),
       weights_(shared.weights_) {
   options_.threads = threads, options_.progress = [](const char*, double) {};
+}
+
+void Model::run_as_rank(int rank, int ranks, const std::set<Value>& wanted) {
+  run_as(rank_program(program_, rank, ranks, wanted).program);
+  if (ranks > 1) part_ = fmt::format("-{}of{}", rank + 1, ranks);
 }
 
 const Tokenizer& Model::tokenizer() const {
@@ -65,7 +72,7 @@ const Tokenizer& Model::tokenizer() const {
 
 const CpuWeights& Model::weights() const {
   if (!weights_) {
-    weights_ = std::make_shared<CpuWeights>(program_, *pool_, cache_of(*file_, options_.packed_folder),
+    weights_ = std::make_shared<CpuWeights>(program_, *pool_, cache_of(*file_, options_.packed_folder, part_),
                                             [this](double share) { options_.progress("loading", share); });
     options_.progress("loading", 1);
   }

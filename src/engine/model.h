@@ -3,7 +3,9 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "base/isa.h"
 #include "base/pool.h"
@@ -37,6 +39,8 @@ class Model {
   const Program& program() const { return program_; }
   /// Runs as another Program from now on: a fault, an ablation. Before weights() and any runner.
   void run_as(Program program) { program_ = std::move(program); }
+  /// The same for one of several ranks' part of it (plan/split.h).
+  void run_as_rank(int rank, int ranks, const std::set<Value>& wanted);
   /// Loaded when first asked for, so that a model with a tokenizer that we lack can still be run on token
   /// ids.
   const Tokenizer& tokenizer() const;
@@ -55,6 +59,7 @@ class Model {
   ModelOptions options_;
   std::shared_ptr<const Gguf> file_;
   Program program_;
+  std::string part_ = {};  // of the model's name where packed weights are kept, if it is a rank's
   std::unique_ptr<Pool> pool_;
   mutable std::unique_ptr<Tokenizer> tokenizer_;
   mutable std::shared_ptr<const CpuWeights> weights_;

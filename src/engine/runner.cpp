@@ -3,132 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/cancel.h"
 #include "base/error.h"
 #include "base/half.h"
-#include "cpu/executor.h"
+#include "engine/cpu_runner.h"
 #include "engine/cuda_hybrid.h"
-#include "engine/draft.h"
 #include "engine/on_device.h"
 #include "program/reference.h"
 
 namespace plumb {
 namespace {
-
-class CpuRunner : public Runner {
- public:
-  CpuRunner(const Model& model, const RunnerOptions& options)
-      : Runner(model, options), cache_(model.program(), options.kv), lengths_(options.draft) {
-    model.weights();  // now, not when the first prompt waits
-  }
-
- private:
-  struct Planned {
-    Plan plan;
-    std::unique_ptr<CpuExecutor> executor;
-  };
-
-  void bind(Planned& p) const {
-    p.executor = std::make_unique<CpuExecutor>(p.plan, model_.weights(), model_.isa(), model_.pool());
-  }
-
-  void run(CpuExecutor& executor, std::span<const int> tokens, std::span<const int> wanted) {
-    cache_.reserve(length_ + int64_t(tokens.size()));
-    std::vector<int> positions(tokens.size());
-    std::iota(positions.begin(), positions.end(), int(length_));
-    const std::vector<KvCache*> caches(tokens.size(), &cache_);
-    const Tap tap = [&](const TapRows& t) {
-      const int64_t first = length_ + (t.wanted ? wanted.front() : 0);
-      options_.see({t.value, first, t.rows, t.stride, t.data});
-    };
-    executor.run({tokens, positions, caches, wanted, options_.taps.empty() ? nullptr : &tap});
-  }
-
-  std::span<const float> decode_piece(std::span<const int> tokens, bool last) override {
-    if (!decode_.executor) {
-      decode_.plan =
-          make_plan(model_.program(), {.max_tokens = std::max(options_.n_ubatch, options_.draft + 1),
-                                       .max_wanted = options_.draft + 1,
-                                       .fuse = options_.fuse,
-                                       .rounding = options_.rounding,
-                                       .taps = options_.taps});
-      bind(decode_);
-    }
-    if (options_.draft > 0) {
-      history_.insert(history_.end(), tokens.begin(), tokens.end());
-      if (tokens.size() == 1 && last) return decode_with_draft(tokens[0]);
-      drop_draft();
-    }
-    const int row = int(tokens.size()) - 1;
-    run(*decode_.executor, tokens, last ? std::span(&row, 1) : std::span<const int>());
-    if (!last) return {};
-    return decode_.executor->row(model_.program().output, 0);
-  }
-
-  // One pass computes the logits after `id` and after each drafted id; they wait here until the draft proves
-  // right. A wrong one needs no undoing: keys and values of its positions are written again before they are
-  // read.
-  std::span<const float> decode_with_draft(int id) {
-    const Value output = model_.program().output;
-    if (checked_ < draft_.size() && draft_[checked_] == id) {
-      ++checked_;
-      return decode_.executor->row(output, int(checked_));
-    }
-    drop_draft();
-    const size_t from = find_draft(history_), left = size_t(n_ctx_ - length_ - 1);
-    const size_t most = from == history_.size() ? 0 : size_t(lengths_.next());
-    const size_t count = std::min({most, left, history_.size() - from});
-    draft_.assign(history_.begin() + int64_t(from), history_.begin() + int64_t(from + count));
-    std::vector<int> tokens = {id}, wanted(count + 1);
-    tokens.insert(tokens.end(), draft_.begin(), draft_.end());
-    std::iota(wanted.begin(), wanted.end(), 0);
-    run(*decode_.executor, tokens, wanted);
-    return decode_.executor->row(output, 0);
-  }
-
-  void drop_draft() {
-    if (!draft_.empty()) lengths_.result(int(draft_.size()), int(checked_));
-    counts_.drafted += int64_t(draft_.size()), counts_.accepted += int64_t(checked_);
-    draft_.clear(), checked_ = 0;
-  }
-
-  void forget() override {
-    drop_draft();
-    if (options_.draft > 0) history_.resize(size_t(length_));
-  }
-
-  DraftCounts drafts() const override {
-    return {counts_.drafted + int64_t(draft_.size()), counts_.accepted + int64_t(checked_)};
-  }
-
-  void observe_piece(std::span<const int> tokens, Value value, const See& see) override {
-    if (observed_ != value) {
-      observe_ = {};
-      observe_.plan = make_plan(model_.program(), {.max_tokens = observe_most_,
-                                                   .all_rows = true,
-                                                   .fuse = options_.fuse,
-                                                   .rounding = options_.rounding,
-                                                   .observed = {value}});
-      bind(observe_);
-      observed_ = value;
-    }
-    run(*observe_.executor, tokens, {});
-    for (size_t t = 0; t < tokens.size(); ++t) {
-      const std::span<const float> row = observe_.executor->row(value, int(t));
-      see(length_ + int64_t(t), std::vector<double>(row.begin(), row.end()));
-    }
-  }
-
-  KvCache cache_;
-  Planned decode_, observe_;
-  Value observed_ = -1;
-  std::vector<int> history_, draft_;  // all ids; those of the last pass that are not asked for yet
-  size_t checked_ = 0;                // ids of the draft that were
-  DraftLength lengths_;
-  DraftCounts counts_;
-};
 
 // A whole model on a device, or its first layers.
 template <class Sequence>
@@ -176,7 +61,7 @@ std::unique_ptr<Runner> make_cuda(const Model& model, const RunnerOptions& asked
   } else if (asked.device_layers >= 0 && asked.device_layers < program.n_layer) {
     check_fits(program, cuda_options(model, asked), asked.device_layers);
   }
-  if (options.device_layers == 0) return std::make_unique<CpuRunner>(model, options);
+  if (options.device_layers == 0) return make_cpu_runner(model, options);
   if (options.device_layers < 0 || options.device_layers >= program.n_layer) {
     return std::make_unique<CudaRunner<CudaSequence>>(model, options);
   }
@@ -249,10 +134,10 @@ std::unique_ptr<Runner> Runner::make(const Model& model, const RunnerOptions& op
       return make_cuda(model, options);
     } catch (const Error& e) {
       if (!may_fall_back(options, e)) throw;
-      return std::make_unique<CpuRunner>(model, on_cpu_instead(options, e));
+      return make_cpu_runner(model, on_cpu_instead(options, e));
     }
   }
-  return std::make_unique<CpuRunner>(model, options);
+  return make_cpu_runner(model, options);
 }
 
 Runner::Runner(const Model& model, const RunnerOptions& options)

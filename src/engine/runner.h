@@ -8,7 +8,9 @@
 #include <span>
 #include <string_view>
 #include <variant>
+#include <vector>
 
+#include "base/comm.h"
 #include "cpu/kv_layout.h"
 #include "engine/model.h"
 #include "plan/plan.h"
@@ -65,6 +67,7 @@ struct RunnerOptions {
   std::set<Value> inner_taps = {};  // attentions whose inner values `see_inner` is shown; references only
   std::function<void(const SeenInner&)> see_inner = {};
   std::atomic<bool>* cancel = nullptr;  // asked between calls; then Error "run.cancelled"
+  Comm* comm = nullptr;  // ranks whose parts this model's Program gathers; rank 0 leads (engine/cpu_runner.h)
 };
 
 /// Throws Error "context.full" or "token.range" if a sequence of `length` tokens cannot take these.

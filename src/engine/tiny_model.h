@@ -25,6 +25,7 @@ struct TinyOptions {
   int n_vocab_out = 0;      // rows of "output"; 0: tied to token_embd
   int width = 64;           // of the stream; from 256 on all formats divide its rows
   int layers = 3;
+  int n_head_kv = 2;          // of four
   bool encoded = false;       // matrices are Gaussian and encoded, not random codes
   bool rope_factors = false;  // has rope_freqs
   float matrix_size = 1, norm_size = 1;
@@ -62,7 +63,7 @@ class TinyModel {
     writer_.set(key("context_length"), uint32_t(kContext));
     writer_.set(key("embedding_length"), uint32_t(embd()));
     writer_.set(key("attention.head_count"), uint32_t(4));
-    writer_.set(key("attention.head_count_kv"), uint32_t(2));
+    writer_.set(key("attention.head_count_kv"), uint32_t(o_.n_head_kv));
     writer_.set(key("attention.layer_norm_rms_epsilon"), 1e-5f);
     if (o_.rope_dims > 0) writer_.set(key("rope.dimension_count"), o_.rope_dims);
     for (const auto& [name, value] : o_.reals) writer_.set(key(name.c_str()), value);
@@ -134,7 +135,7 @@ class TinyModel {
   }
 
   void layer(const std::string& p) {
-    const int q = 4 * head_dim(), kv = 2 * head_dim();
+    const int q = 4 * head_dim(), kv = o_.n_head_kv * head_dim();
     vector(p + "attn_norm.weight", embd(), o_.norm_size);
     matrix(p + "attn_q", embd(), q);
     matrix(p + "attn_k", embd(), kv);
