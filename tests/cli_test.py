@@ -121,6 +121,7 @@ class Failures(unittest.TestCase):
         self.expect(4, ["--logit-bias", "5x1"], "run", "-m", MODEL, "-p", "x", "-l", "5x1")
         self.expect(4, ["--typical", "2"], "run", "-m", MODEL, "-p", "x", "--typical", "2")
         self.expect(4, ["scalar"], "run", "-m", MODEL, "-p", "x", env={"PLUMB_ISA": "mmx"})
+        self.expect(4, ["--split-mode", "tensor"], "run", "-m", MODEL, "-p", "x", "-sm", "layer")
         self.expect(4, ["--act", "--backend cuda with f16"], "run", "-m", MODEL, "-p", "x", "--act", "f16")
         self.expect(4, ["8 tokens of context"], "run", "-m", MODEL, "-c", "8", "--tokens", ",".join(["1"] * 9))
 

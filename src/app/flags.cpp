@@ -14,7 +14,6 @@
 #include "app/exit_codes.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "cuda/backend.h"
 #include "trace/variant.h"
 
 namespace plumb {
@@ -29,7 +28,7 @@ constexpr std::pair<const char*, const char*> kShortNames[] = {
     {"-sys", "--system-prompt"}, {"-sysf", "--system-prompt-file"},
     {"-co", "--color"},          {"-jf", "--json-schema-file"},
     {"-np", "--parallel"},       {"-cram", "--cache-ram"},
-    {"-to", "--timeout"},
+    {"-to", "--timeout"},        {"-sm", "--split-mode"},
 };
 
 constexpr const char* kDefaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -62,39 +61,6 @@ KvType kv_type(const std::string& name, const char* key) {
                .expected = "one of f32, f16, bf16, q8_0",
                .found = printable(name),
                .where = {.key = key}});
-}
-
-void use_cuda(const ModelFlags& flags, RunnerOptions& o) {
-  if (flags.arith != "fast" && flags.arith != "f32") {
-    throw Error({.code = "usage.arith",
-                 .expected = "fast or f32, the arithmetics of the cuda backend",
-                 .found = flags.arith,
-                 .where = {.key = "--arith"}});
-  }
-  if (flags.n_gpu_layers > 0 && flags.arith == "f32") {
-    throw Error({.code = "usage.value",
-                 .expected = "-1, all layers on the device, or 0, none, with --arith f32",
-                 .found = std::to_string(flags.n_gpu_layers),
-                 .where = {.key = "--n-gpu-layers"}});
-  }
-  o.note = [](const std::string& text) { std::fprintf(stderr, "plumb: %s\n", text.c_str()); };
-  if (const std::string why = cuda_missing(); !why.empty()) {
-    if (flags.fallback && flags.arith == "fast")
-      return o.note("runs on the CPU instead, as --fallback allows: " + why);
-    throw Error({.code = "usage.backend",
-                 .expected = "one of the available backends: cpu",
-                 .found = "cuda: " + why,
-                 .where = {.key = "--backend"}});
-  }
-  o.backend = Backend::cuda, o.device = flags.device, o.device_layers = flags.n_gpu_layers;
-  o.fit = (flags.fit || flags.backend == "hybrid") && flags.n_gpu_layers < 0;
-  if (o.fit && flags.arith == "f32") {
-    throw Error({.code = "usage.arith",
-                 .expected = "--arith fast with --fit: the CPU has no f32",
-                 .found = flags.arith,
-                 .where = {.key = "--arith"}});
-  }
-  o.fallback = flags.fallback && flags.arith == "fast";
 }
 
 std::atomic<bool> interrupted = false;
@@ -130,18 +96,6 @@ std::vector<std::string> expand_short_names(int argc, char** argv) {
     }
   }
   return out;
-}
-
-void ModelFlags::add_backend(CLI::App* c) {
-  flag(c, "--backend", backend, "Where the model runs: cpu, cuda, or hybrid: cuda with --fit")
-      ->check(CLI::IsMember({"cpu", "cuda", "hybrid"}))
-      ->capture_default_str();
-  flag(c, "--n-gpu-layers", n_gpu_layers,
-       "The first N layers on the device, the rest on the CPU; -1: all (-ngl)")
-      ->check(CLI::Range(-1, 100000))
-      ->capture_default_str();
-  flag(c, "--fit", fit, "As many layers on the device as fit into its free memory; says how many");
-  flag(c, "--device", device, "Number of the CUDA device")->capture_default_str();
 }
 
 void ModelFlags::add_cpu(CLI::App* c) {
@@ -235,7 +189,7 @@ RunnerOptions ModelFlags::runner(std::atomic<bool>* cancel) const {
             : arith == "f32"   ? Arith::f32
                                : Arith::fast;
   o.n_ctx = ctx_size;
-  if (backend != "cpu" && n_gpu_layers != 0) use_cuda(*this, o);
+  if (backend != "cpu" && n_gpu_layers != 0) use_cuda(o);
   // Tensor cores are full with 2,048 tokens; --fit leaves the room to layers.
   if (o.backend == Backend::cuda && !o.fit) o.n_ubatch = 2048;
   if (ubatch_size > 0) o.n_ubatch = ubatch_size;
@@ -295,6 +249,10 @@ std::string PromptFlags::input() const {
 }
 
 namespace {
+std::vector<int> token_ids(const std::string& text) {
+  return parse_numbers(text, "--tokens", "token ids separated by commas");
+}
+
 std::vector<int> not_empty(std::vector<int> ids) {
   if (!ids.empty()) return ids;
   throw Error(
@@ -303,18 +261,18 @@ std::vector<int> not_empty(std::vector<int> ids) {
 }  // namespace
 
 std::vector<int> PromptFlags::ids(const Model& model) const {
-  if (command->count("--tokens") > 0) return not_empty(parse_ids(tokens));
+  if (command->count("--tokens") > 0) return not_empty(token_ids(tokens));
   return not_empty(
       model.tokenizer().encode(input(), {.add_special = !no_bos, .parse_special = parse_special}));
 }
 
 std::vector<int> PromptFlags::ids(const trace::Variant& variant) const {
-  if (command->count("--tokens") > 0) return not_empty(parse_ids(tokens));
+  if (command->count("--tokens") > 0) return not_empty(token_ids(tokens));
   return not_empty(
       trace::encode_text(variant, input(), {.add_special = !no_bos, .parse_special = parse_special}));
 }
 
-std::vector<int> parse_ids(const std::string& text) {
+std::vector<int> parse_numbers(const std::string& text, const char* key, const char* expected) {
   std::vector<int> ids;
   const char *p = text.data(), *end = p + text.size();
   while (p < end) {
@@ -325,10 +283,10 @@ std::vector<int> parse_ids(const std::string& text) {
     int id = 0;
     const auto [rest, error] = std::from_chars(p, end, id);
     if (error != std::errc() || id < 0) {
-      throw Error({.code = "usage.tokens",
-                   .expected = "token ids separated by commas",
+      throw Error({.code = "usage.value",
+                   .expected = expected,
                    .found = printable(std::string_view(p, size_t(end - p)), 20),
-                   .where = {.key = "--tokens"}});
+                   .where = {.key = key}});
     }
     ids.push_back(id);
     p = rest;

@@ -49,7 +49,8 @@ struct ModelFlags {
   std::string backend = "cpu";
   bool fallback = false;
   int n_gpu_layers = -1;
-  int device = 0;
+  std::string device;  // empty: the first, or all
+  std::string split_mode = "none";
   bool fit = false;
   std::string cache_type_k = "f16", cache_type_v = "f16";
   int threads = 0;
@@ -69,6 +70,10 @@ struct ModelFlags {
   std::string path() const;
   ModelOptions options(Progress progress) const;
   RunnerOptions runner(std::atomic<bool>* cancel) const;
+
+ private:
+  void use_cuda(RunnerOptions& o) const;
+  std::vector<int> devices() const;
 };
 
 /// A prompt as text, file or token ids.
@@ -88,8 +93,8 @@ struct PromptFlags {
   std::vector<int> ids(const trace::Variant& variant) const;
 };
 
-/// "1,2, 3" -> ids; throws Error "usage.tokens".
-std::vector<int> parse_ids(const std::string& text);
+/// "1,2, 3" -> numbers; throws Error "usage.value" with the flag and what it expects.
+std::vector<int> parse_numbers(const std::string& text, const char* key, const char* expected);
 
 /// \n, \t, \\ and their kin, as a shell's printf reads them.
 std::string unescape(const std::string& text);

@@ -7,7 +7,7 @@
 
 namespace plumb::cuda {
 
-constexpr int kApiVersion = 8;
+constexpr int kApiVersion = 9;
 
 // Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
 // scales them. Units of kRowGroup rows lie side by side, [rows / 16][units][16], and so do superblocks'
@@ -35,6 +35,7 @@ struct Matrix {
   const uint8_t* s;  // scales and mins
   const uint8_t* d;  // Q6_K: d of each 256
   int format, rows, columns;
+  int whole_rows;  // of the matrix of which these are some: what the order of a sum may depend on
 };
 
 /// out [n, stride] = row of the table of each token, times scale.
@@ -198,6 +199,20 @@ struct DeliverOp {
   uint32_t* bad;
 };
 
+/// Rows of the parts of several devices side by side, to [n, to_stride]. Parts are read where they are.
+constexpr int kMostDevices = 8;
+struct GatherOp {
+  struct Part {
+    const float* from;
+    int64_t stride;
+    int first, size;
+  };
+  Part part[kMostDevices];
+  int parts, n;
+  float* to;
+  int64_t to_stride;
+};
+
 struct DeviceInfo {
   char name[128];
   int64_t bytes, free_bytes;
@@ -235,6 +250,10 @@ struct Api {
   void (*drop)(Context*, Graph*);
   const char* (*deliver)(Context*, const DeliverOp&);
   const char* (*wait)(Context*);  // until all that was asked for is done
+  const char* (*gather)(Context*, const GatherOp&);
+  const char* (*reach)(Context*, Context* other);   // from now on memory of the other's device can be read
+  const char* (*mark)(Context*);                    // here, for others to follow
+  const char* (*follow)(Context*, Context* other);  // what comes now waits for the other's last mark
 };
 
 }  // namespace plumb::cuda

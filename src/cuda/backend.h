@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/pool.h"
 #include "plan/plan.h"
@@ -18,8 +19,11 @@ struct Api;
 /// Empty where CUDA can be used; else what is missing, in words for the user.
 std::string cuda_missing();
 
+/// How many devices there are; throws Error "usage.backend" where CUDA cannot be used.
+int cuda_devices();
+
 struct CudaOptions {
-  int device = 0;
+  std::vector<int> devices = {0};  // several: the model is split among them; one may be named twice
   int64_t n_ctx = 1;
   int max_tokens = 1;  // per call
   bool kv_f32 = false;
@@ -36,13 +40,15 @@ struct CudaMemory {
   int64_t free = 0, total = 0;
 };
 
-/// Of the device that the options name.
+/// Of the device that the options name; of several, of the one with the least free memory.
 CudaMemory cuda_memory(const CudaOptions& options);
 
-/// Device memory that a CudaSequence will take, in bytes; touches no device. Throws Error "cuda.unsupported".
+/// Device memory that a CudaSequence will take, in bytes; of several devices, on the one that it takes most
+/// of. Touches no device. Throws Error "cuda.unsupported", "split.heads".
 int64_t cuda_bytes(const Program& program, const CudaOptions& options);
 
-/// The weights of a Program on a device. What runs on them is that Program, or another with the same weights.
+/// The weights of a Program on a device, or split among several. What runs on them is that Program, or
+/// another with the same weights.
 class CudaModel {
  public:
   using Progress = std::function<void(double)>;
@@ -92,7 +98,7 @@ class CudaSequences {
                 int count, int max_wanted);
   ~CudaSequences();
 
-  int64_t page_bytes() const;
+  int64_t page_bytes() const;  // on all devices
   /// Throws Error "memory.device". A page goes back to the device when nobody holds it any more.
   std::shared_ptr<uint8_t> make_page();
   std::shared_ptr<uint8_t> copy_page(const uint8_t* page);

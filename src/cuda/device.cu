@@ -22,8 +22,10 @@ const char* open(int device, Context** out, DeviceInfo* info) {
   std::strncpy(info->name, p.name, sizeof(info->name) - 1);
   info->bytes = int64_t(total), info->free_bytes = int64_t(free);
   info->major = p.major, info->minor = p.minor, info->processors = p.multiProcessorCount;
-  Context* c = new Context{device, p.multiProcessorCount, p.major, nullptr, cudaSuccess};
-  if (const char* e = text(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking))) {
+  Context* c = new Context{device, p.multiProcessorCount, p.major, nullptr, nullptr};
+  const char* e = text(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
+  if (!e) e = text(cudaEventCreateWithFlags(&c->mark, cudaEventDisableTiming));
+  if (e) {
     delete c;
     return e;
   }
@@ -34,6 +36,7 @@ const char* open(int device, Context** out, DeviceInfo* info) {
 void close(Context* c) {
   cudaSetDevice(c->device);
   if (cudaStreamSynchronize(c->stream) == cudaSuccess) {
+    cudaEventDestroy(c->mark);
     cudaStreamDestroy(c->stream);
   } else {  // after a failed kernel every call fails, until the process's part of the device is made anew
     cudaDeviceReset();
@@ -41,8 +44,9 @@ void close(Context* c) {
   delete c;
 }
 
-const char* memory(Context*, int64_t* free_bytes) {
+const char* memory(Context* c, int64_t* free_bytes) {
   size_t free = 0, total = 0;
+  if (const char* e = text(cudaSetDevice(c->device))) return e;
   const char* e = text(cudaMemGetInfo(&free, &total));
   *free_bytes = int64_t(free);
   return e;
@@ -72,12 +76,19 @@ const char* copy(Context* c, void* to, const void* from, int64_t bytes) {
   return text(cudaMemcpyAsync(to, from, size_t(bytes), cudaMemcpyDeviceToDevice, c->stream));
 }
 
-const char* zero(Context* c, void* to, int64_t bytes) { return text(cudaMemsetAsync(to, 0, size_t(bytes), c->stream)); }
+const char* zero(Context* c, void* to, int64_t bytes) {
+  if (const char* e = text(cudaSetDevice(c->device))) return e;
+  return text(cudaMemsetAsync(to, 0, size_t(bytes), c->stream));
+}
 
-const char* begin(Context* c) { return text(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal)); }
+const char* begin(Context* c) {
+  if (const char* e = text(cudaSetDevice(c->device))) return e;
+  return text(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal));
+}
 
 const char* end(Context* c, Graph** out) {
   cudaGraph_t graph = nullptr;
+  if (const char* e = text(cudaSetDevice(c->device))) return e;
   if (const char* e = text(cudaStreamEndCapture(c->stream, &graph))) return e;
   Graph* g = new Graph;
   const char* e = text(cudaGraphInstantiate(&g->exec, graph, 0));
@@ -90,7 +101,10 @@ const char* end(Context* c, Graph** out) {
   return nullptr;
 }
 
-const char* run(Context* c, Graph* g) { return text(cudaGraphLaunch(g->exec, c->stream)); }
+const char* run(Context* c, Graph* g) {
+  if (const char* e = text(cudaSetDevice(c->device))) return e;
+  return text(cudaGraphLaunch(g->exec, c->stream));
+}
 
 const char* wait(Context* c) { return text(cudaStreamSynchronize(c->stream)); }
 
@@ -99,8 +113,27 @@ void drop(Context*, Graph* g) {
   delete g;
 }
 
+const char* reach(Context* c, Context* other) {
+  if (c->device == other->device) return nullptr;
+  int can = 0;
+  if (const char* e = text(cudaDeviceCanAccessPeer(&can, c->device, other->device))) return e;
+  if (!can) return "neither NVLink nor the bus allows it";
+  if (const char* e = text(cudaSetDevice(c->device))) return e;
+  const cudaError_t e = cudaDeviceEnablePeerAccess(other->device, 0);
+  if (e != cudaErrorPeerAccessAlreadyEnabled) return text(e);
+  cudaGetLastError();  // it is no failure of what comes next
+  return nullptr;
+}
+
+const char* mark(Context* c) {
+  if (const char* e = text(cudaSetDevice(c->device))) return e;
+  return text(cudaEventRecord(c->mark, c->stream));
+}
+const char* follow(Context* c, Context* other) { return text(cudaStreamWaitEvent(c->stream, other->mark, 0)); }
+
 constexpr Api kApi = {kApiVersion, count, open, close, memory, allocate, release, allocate_host, release_host, upload, download, copy, zero, embed, row,
-                      linear, to_half, round_rows, heads, attention, glu, begin, end, run, drop, deliver, wait};
+                      linear, to_half, round_rows, heads, attention, glu, begin, end, run, drop, deliver, wait,
+                      gather, reach, mark, follow};
 
 }  // namespace
 }  // namespace plumb::cuda

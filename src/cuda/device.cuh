@@ -12,16 +12,16 @@ namespace plumb::cuda {
 struct Context {
   int device = 0, processors = 0, major = 0;
   cudaStream_t stream = nullptr;
-  cudaError_t status = cudaSuccess;
+  cudaEvent_t mark = nullptr;
 };
 
 constexpr int kThreads = 512;
 
 inline const char* text(cudaError_t e) { return e == cudaSuccess ? nullptr : cudaGetErrorString(e); }
 
-/// Launches behind the kernel before it: the new one may start early and waits where it calls wait_for_predecessor().
 template <class... P, class... A>
-const char* launch(Context* c, void (*kernel)(P...), dim3 grid, int threads, int shared, A... args) {
+const char* launch_any(Context* c, bool may_start_early, void (*kernel)(P...), dim3 grid, int threads, int shared, A... args) {
+  if (const cudaError_t e = cudaSetDevice(c->device); e != cudaSuccess) return text(e);  // a thread may serve several
   if (shared > 40 * 1024) {  // with what kernels declare themselves, perhaps more than the 48 KB that need no asking
     const cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
     if (e != cudaSuccess) return text(e);
@@ -31,8 +31,20 @@ const char* launch(Context* c, void (*kernel)(P...), dim3 grid, int threads, int
   early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = grid, config.blockDim = dim3(unsigned(threads)), config.dynamicSmemBytes = size_t(shared);
-  config.stream = c->stream, config.attrs = &early, config.numAttrs = c->major >= 9 ? 1 : 0;
+  config.stream = c->stream, config.attrs = &early, config.numAttrs = may_start_early && c->major >= 9 ? 1 : 0;
   return text(cudaLaunchKernelEx(&config, kernel, P(args)...));
+}
+
+/// Launches behind the kernel before it: the new one may start early and waits where it calls wait_for_predecessor().
+template <class... P, class... A>
+const char* launch(Context* c, void (*kernel)(P...), dim3 grid, int threads, int shared, A... args) {
+  return launch_any(c, true, kernel, grid, threads, shared, args...);
+}
+
+/// Launches behind everything that the stream waits for, other devices' work included.
+template <class... P, class... A>
+const char* launch_late(Context* c, void (*kernel)(P...), dim3 grid, int threads, int shared, A... args) {
+  return launch_any(c, false, kernel, grid, threads, shared, args...);
 }
 
 #ifdef __CUDACC__
@@ -103,5 +115,6 @@ const char* tile_attention(Context*, const AttentionOp&);
 const char* half_decode(Context*, const AttentionOp&);
 const char* glu(Context*, const GluOp&);
 const char* deliver(Context*, const DeliverOp&);
+const char* gather(Context*, const GatherOp&);
 
 }  // namespace plumb::cuda

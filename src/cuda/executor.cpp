@@ -42,10 +42,6 @@ Executor::Executor(const Plan& plan, const SequenceState& state, bool together)
   make_scratch();
 }
 
-Executor::~Executor() {
-  for (const auto& [call, graph] : graphs_) api_.drop(state_.context, graph);
-}
-
 float* Executor::at(Value v) const {
   if (moved_.count(v)) return attended_.floats();
   const int64_t offset = v < 0 ? -1 : plan_.places[size_t(v)];
@@ -148,13 +144,38 @@ void Executor::make_scratch() {
   if (counters > 0) cuda::check(api_.zero(state_.context, counter_.data(), counters), "clear memory");
 }
 
-void Executor::steps(const Call& call) {
-  for (const Step& s : plan_.steps) {
-    if (s.wanted && call.wanted == 0) continue;
-    error_ = nullptr;
-    std::visit([&](const auto& what) { (*this)(what, s, call); }, s.what);
-    check(error_, s);
+Executor::Call Executor::upload(const Rows& rows) {
+  const size_t n = rows.tokens.size(), max = size_t(plan_.max_tokens);
+  PLUMB_CHECK(n >= 1 && n <= max && rows.positions.size() == n && rows.wanted.size() <= n);
+  std::vector<int> all(size_t(kIds) * max);
+  const auto put = [&](Ids part, std::span<const int> from) {
+    std::copy(from.begin(), from.end(), all.begin() + int64_t(size_t(part) * max));
+  };
+  put(kTokens, rows.tokens), put(kPositions, rows.positions), put(kSequences, rows.sequences);
+  put(kWanted, rows.wanted);
+  Call call{.n = int(n), .wanted = int(rows.wanted.size())};
+  int furthest = 0;
+  for (size_t i = 0; i < n; ++i) {
+    PLUMB_CHECK(rows.positions[i] < state_.n_ctx);
+    furthest = std::max(furthest, rows.positions[i]);
+    if (i == 0 || (!rows.sequences.empty() && rows.sequences[i] != rows.sequences[i - 1])) {
+      all[size_t(kRuns) * max + size_t(call.runs++)] = int(i);
+    }
+    int& length = all[size_t(kRunRows) * max + size_t(call.runs - 1)];
+    call.longest = std::max(call.longest, ++length);
   }
+  PLUMB_CHECK(!together_ || call.runs == int(n));
+  if (observing() || (together_ && call.wanted > 0)) call.wanted = call.n;
+  call.chunks = (furthest + kAttentionChunk) / kAttentionChunk;
+  cuda::check(api_.upload(state_.context, ids_.data(), all.data(), int64_t(all.size()) * 4),
+              "copy token ids");
+  return call;
+}
+
+void Executor::run(const Step& step, const Call& call) {
+  error_ = nullptr;
+  std::visit([&](const auto& what) { (*this)(what, step, call); }, step.what);
+  check(error_, step);
 }
 
 void Executor::check(const char* error, const Step& step) const {
@@ -173,7 +194,7 @@ void Executor::operator()(const RowStep& s, const Step& step, const Call& c) {
   if (joined_.count(s.out)) return;
   const Shape shape = p_.shape(s.out);
   RowOp op{};
-  op.x = at(s.x), op.x_stride = stride(s.x), op.scale = float(s.scale);
+  op.x = at(s.x) + s.first, op.x_stride = stride(s.x), op.scale = float(s.scale);
   op.post = state_.weights.vector(s.post), op.post_eps = s.post_eps;
   op.residual = at(s.residual), op.residual_stride = stride(s.residual);
   op.sum = at(s.sum), op.sum_stride = stride(s.sum);
@@ -349,6 +370,17 @@ void Executor::operator()(const AttentionStep& s, const Step&, const Call& c) {
 
 void Executor::operator()(const GluStep& s, const Step&, const Call& c) {
   glu(s.act, at(s.gate), at(s.up), s.out, c.n);
+}
+
+void Executor::operator()(const GatherStep& s, const Step& step, const Call& c) {
+  const std::vector<int>& sizes = std::get<Gather>(p_.nodes[size_t(s.out)].op).sizes;
+  GatherOp op{};
+  op.n = step.wanted ? c.wanted : c.n, op.to = at(s.out), op.to_stride = stride(s.out);
+  int first = 0;
+  for (size_t r = 0; r < sizes.size(); first += sizes[r++]) {
+    op.part[op.parts++] = {ranks_[r]->at(s.x), ranks_[r]->stride(s.x), first, sizes[r]};
+  }
+  error_ = api_.gather(state_.context, op);
 }
 
 }  // namespace plumb::cuda

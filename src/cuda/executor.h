@@ -1,6 +1,6 @@
-// A Plan on a device: each step becomes one launch or a few. Tokens that each have a sequence of their own
-// are captured as a graph; tokens, positions and pages are read from device memory, so that one graph serves
-// every call of that many tokens and a range of contexts.
+// A Plan on a device: each step becomes one launch or a few. Tokens, positions and pages are read from device
+// memory, so that a graph of the launches (planned.h) serves every call of that many tokens and a range of
+// contexts.
 #pragma once
 
 #include <map>
@@ -37,23 +37,25 @@ class Executor {
   /// Keeps references to both. `together`: every row of a call has a sequence of its own, and the wanted
   /// steps compute all rows if any is wanted.
   Executor(const Plan& plan, const SequenceState& state, bool together);
-  ~Executor();
 
-  void run(const Rows& rows);
-
-  /// Copies the first `rows` rows of a value that the plan keeps, [rows, row_stride].
-  std::span<const float> rows(Value v, int rows);
-  /// Whether the last rows() of the output is known to be finite; if not, somebody has to look.
-  bool finite() const { return delivered_ > 0 && *bad_ == 0; }
-
- private:
   struct Call {
     int n = 0, wanted = 0, chunks = 0;  // chunks: of 256 keys, that the launches cover
     int runs = 0, longest = 0;          // rows of one sequence beside each other
     auto operator<=>(const Call&) const = default;
   };
   Call upload(const Rows& rows);
-  void steps(const Call& call);
+  /// Launches a step of the plan.
+  void run(const Step& step, const Call& call);
+  /// All ranks' executors, whose parts this one's gathers read.
+  void gather_from(std::vector<const Executor*> ranks) { ranks_ = std::move(ranks); }
+
+  /// Null where the plan keeps no rows of v.
+  float* at(Value v) const;
+  int64_t stride(Value v) const { return v < 0 ? 0 : row_stride(p_.shape(v).size()); }
+  int max_chunks() const { return int((state_.n_ctx + kAttentionChunk - 1) / kAttentionChunk); }
+  Context* context() const { return state_.context; }
+
+ private:
   void operator()(const RopeTableStep&, const Step&, const Call&) {}
   void operator()(const EmbedStep& s, const Step&, const Call& c);
   void operator()(const RowStep& s, const Step& step, const Call& c);
@@ -62,7 +64,7 @@ class Executor {
   void operator()(const AttentionStep& s, const Step&, const Call& c);
   void operator()(const GluStep& s, const Step&, const Call& c);
   void operator()(const TapStep&, const Step&, const Call&) {}  // the engine asks for none
-  void operator()(const GatherStep&, const Step&, const Call&) {}  // one device has all parts
+  void operator()(const GatherStep& s, const Step& step, const Call& c);
 
   void find_joined_norms();
   void find_fused_heads();
@@ -77,9 +79,6 @@ class Executor {
   bool in_halves(const LinearStep& s) const;
   bool few(const LinearStep& s, int n) const;
   void all_parts(const LinearStep& s, LinearOp op);
-  float* at(Value v) const;
-  int64_t stride(Value v) const { return v < 0 ? 0 : row_stride(p_.shape(v).size()); }
-  int max_chunks() const { return int((state_.n_ctx + kAttentionChunk - 1) / kAttentionChunk); }
   void check(const char* error, const Step& step) const;
 
   int* ids(int part) const { return ids_.ints() + part * plan_.max_tokens; }
@@ -102,10 +101,7 @@ class Executor {
   std::map<Value, const RowStep*> joined_;  // norms that the matrices behind them compute, by output
   std::map<const AttentionStep*, const HeadsStep*> fused_;  // heads that attention makes itself
   std::set<const HeadsStep*> made_;                         // those heads
-  std::map<Call, Graph*> graphs_;
-  HostBuffer rows_;
-  int delivered_ = 0;        // rows of the output that the last call's graph leaves in rows_
-  uint32_t* bad_ = nullptr;  // behind them: whether any is infinite or NaN
+  std::vector<const Executor*> ranks_;
   const char* error_ = nullptr;
 };
 

@@ -56,24 +56,30 @@ struct Windows {
   }
 };
 
-/// Rounds the row to 16 bits, times the norm's weights if there is a norm, for which `squares` are each warp's sum.
-__device__ void prepare(const LinearOp& op, const Windows& norm, const Windows& x, SharedOut out, float* squares) {
+/// Rounds the row to 16 bits, times the norm's weights if there is a norm, for which `squares` are the sums of `summing` warps: this
+/// block's, or with kPart a multiple of them.
+template <bool kPart>
+__device__ void prepare(const LinearOp& op, int summing, const Windows& norm, const Windows& x, SharedOut out, float* squares) {
   const int n = op.w[0].columns, lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, warps = int(blockDim.x) / 32;
-  float sum = 0;
 #pragma unroll 1
-  for (int w = warp; w < (n + kWindow - 1) / kWindow; w += warps) {
-    if (w == warp + warps) wait_for_copies();
-    float4 v = x.at(w);
-    if (op.norm) {
-      const float4 g = norm.at(w);
-      sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
-      v = {v.x * g.x, v.y * g.y, v.z * g.z, v.w * g.w};
+  for (int s = warp;; s += warps) {
+    float sum = 0;
+#pragma unroll 1
+    for (int w = s; w < (n + kWindow - 1) / kWindow; w += kPart ? summing : warps) {
+      if (kPart ? w >= warps : w == warp + warps) wait_for_copies();
+      float4 v = x.at(w);
+      if (op.norm) {
+        const float4 g = norm.at(w);
+        sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
+        v = {v.x * g.x, v.y * g.y, v.z * g.z, v.w * g.w};
+      }
+      out.first = w;
+      round_window<true>(v, Windows::of_lane(w) < n, false, out);
     }
-    out.first = w;
-    round_window<true>(v, Windows::of_lane(w) < n, false, out);
+    if (op.norm) sum = warp_sum(sum);
+    if (lane == 0) squares[s] = sum;
+    if (!kPart || s + warps >= summing) break;
   }
-  if (op.norm) sum = warp_sum(sum);
-  if (lane == 0) squares[warp] = sum;
   __syncthreads();
 }
 
@@ -113,10 +119,11 @@ __device__ float multiply(const Unit<F>* w, int u, int left, const uint4* high, 
 // How a launch cuts its matrices up: items of kRows rows, in turn to the teams of all blocks.
 struct Cut {
   int items, teams, warps_log2;  // of a block; of a team
+  int summing;                   // warps that would add up the row's squares for the whole matrices
   __device__ int warps() const { return 1 << warps_log2; }
 };
 
-template <int F, bool kGlu>
+template <int F, bool kGlu, bool kPart>
 struct Team {
   const LinearOp& op;
   Cut cut;
@@ -167,7 +174,7 @@ struct Team {
   __device__ float factor(const float* squares) const {
     if (!op.norm) return 1;
     const int lane = int(threadIdx.x % 32);
-    return norm_factor(warp_sum(lane < int(blockDim.x / 32) ? squares[lane] : 0.0f), op.w[0].columns, op.eps);
+    return norm_factor(warp_sum(lane < (kPart ? cut.summing : int(blockDim.x / 32)) ? squares[lane] : 0.0f), op.w[0].columns, op.eps);
   }
   /// What the team's warps have summed, in ascending order.
   __device__ float add_up(const float* of_warps) const {
@@ -188,12 +195,13 @@ struct Team {
   }
 };
 
-template <int F, bool kGlu>
+/// kPart: of rows whose whole matrices would have blocks of more warps.
+template <int F, bool kGlu, bool kPart>
 __global__ __launch_bounds__(kMostThreads, 1) void fast_kernel(const __grid_constant__ LinearOp op, const Cut cut) {
   PLUMB_SHARED(uint8_t, shared);
   __shared__ float4 sums[2][kRows][8 + 1];  // of four warps
   __shared__ float squares[32];
-  using T = Team<F, kGlu>;
+  using T = Team<F, kGlu, kPart>;
   const int units = op.w[0].columns / 32, warp = int(threadIdx.x / 32), lane = int(threadIdx.x % 32);
   T team{op, cut, warp & (cut.warps() - 1), units, {}};
   let_successor_start();
@@ -206,7 +214,7 @@ __global__ __launch_bounds__(kMostThreads, 1) void fast_kernel(const __grid_cons
   wait_for_predecessor();
   const Windows x(op.x, reinterpret_cast<float4*>(shared + layout.row), op.w[0].columns);
   typename T::Target to = team.target(at, item);
-  prepare(op, norm, x,
+  prepare<kPart>(op, cut.summing, norm, x,
           {reinterpret_cast<uint32_t*>(shared), reinterpret_cast<uint32_t*>(shared + layout.low),
            reinterpret_cast<BlockScale*>(shared + layout.scale), 0},
           squares);
@@ -252,18 +260,36 @@ int warps_log2_of(int items, int units, int processors) {
   return best;
 }
 
+/// Items of the rows that are here, or of all rows of the matrices.
+template <bool kGlu>
+int items_of(const LinearOp& op, bool all) {
+  int items = 0;
+  for (int i = 0; i < (kGlu ? 1 : op.parts); ++i) {
+    const int rows = all ? op.w[i].whole_rows : op.w[i].rows;
+    items += kGlu ? (rows + 3) / 4 : (rows + kRows - 1) / kRows;
+  }
+  return items;
+}
+
+/// Every order of addition is that of the whole matrices, also where a device has some of their rows.
 template <int F, bool kGlu>
 const char* run(Context* c, const LinearOp& op) {
-  const int units = op.w[0].columns / 32;
-  int items = kGlu ? (op.w[0].rows + 3) / 4 : 0;
-  for (int i = 0; i < op.parts && !kGlu; ++i) items += (op.w[i].rows + kRows - 1) / kRows;
-  const int warps_log2 = warps_log2_of(items, units, c->processors), warps = 1 << warps_log2, most = kMostThreads / 32 / warps;
+  const int units = op.w[0].columns / 32, items = items_of<kGlu>(op, false), all = items_of<kGlu>(op, true);
+  const int warps_log2 = warps_log2_of(all, units, c->processors), warps = 1 << warps_log2, most = kMostThreads / 32 / warps;
   // All processors, with no more teams each than it takes, but warps enough to round the row.
-  int teams = (items + c->processors - 1) / c->processors;
-  teams = teams > most ? most : teams * warps < 8 ? (8 + warps - 1) / warps : teams;
+  const int enough = (8 + warps - 1) / warps;
+  int teams = (all + c->processors - 1) / c->processors;
+  teams = teams > most ? most : teams < enough ? enough : teams;
+  const int summing = teams * warps, each = (items + c->processors - 1) / c->processors;
+  for (int fewer = 1; fewer < teams; ++fewer) {
+    if (summing / warps % fewer == 0 && fewer >= enough && fewer >= each) teams = fewer;
+  }
   const int blocks = (items + teams - 1) / teams;
-  return launch(c, fast_kernel<F, kGlu>, dim3(unsigned(blocks < c->processors ? blocks : c->processors)), teams * warps * 32,
-                Layout(units, teams * warps).end, op, Cut{items, teams, warps_log2});
+  const auto go = [&](auto kernel) {
+    return launch(c, kernel, dim3(unsigned(blocks < c->processors ? blocks : c->processors)), teams * warps * 32,
+                  Layout(units, teams * warps).end, op, Cut{items, teams, warps_log2, summing});
+  };
+  return summing == teams * warps ? go(fast_kernel<F, kGlu, false>) : go(fast_kernel<F, kGlu, true>);
 }
 
 }  // namespace

@@ -91,7 +91,7 @@ void run(const char* format_name, int format, const Shape& s, int tokens, int ro
     op.glu = few || tokens == 1 || rounding == kHalves ? s.glu : 0, op.parts = op.glu ? 2 : 1;
     for (int i = 0; i < op.parts; ++i) {
       uint8_t* w = device(int64_t(noise.size()) * 2, noise.data());
-      all.push_back(w), op.w[i] = {w, w, w, w, format, s.rows, s.columns};
+      all.push_back(w), op.w[i] = {w, w, w, w, format, s.rows, s.columns, s.rows};
     }
     op.y[0] = y, op.y_stride[0] = s.rows;
     ops.push_back(op);

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "cuda/backend.h"
-#include "cuda/executor.h"
+#include "cuda/planned.h"
 
 namespace plumb::cuda {
 
@@ -24,12 +24,8 @@ struct Device {
   DeviceInfo info = {};
 };
 
-/// A plan and what runs it.
-struct Planned {
-  Planned(const Program& program, const PlanOptions& options, const SequenceState& state, bool together);
-  const Plan plan;
-  Executor executor;
-};
+/// What each of as many ranks as there are devices computes of a program.
+std::vector<Program> programs_of_ranks(const Program& program, const CudaOptions& options);
 
 PlanOptions plan_options(const CudaOptions& options, int tokens, int wanted, std::set<Value> observed = {});
 
@@ -42,8 +38,13 @@ namespace plumb {
 
 struct CudaModel::State {
   State(const Program& program, Pool& pool, const CudaOptions& options, const Progress& progress);
-  cuda::Device device;
-  cuda::Weights weights;
+  struct Rank {
+    cuda::Device& device;
+    cuda::Weights weights;
+  };
+  const cuda::Api& api;
+  std::vector<std::unique_ptr<cuda::Device>> devices;  // by rank, as what follows
+  std::vector<std::unique_ptr<Rank>> ranks;
 };
 
 }  // namespace plumb

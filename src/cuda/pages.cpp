@@ -40,6 +40,46 @@ std::shared_ptr<uint8_t> PagePool::copy(const uint8_t* page) {
   return to;
 }
 
+std::shared_ptr<uint8_t> PageSets::keep(Set set) {
+  uint8_t* const first = set[0].get();
+  const std::lock_guard lock(mutex_);
+  sets_[first] = std::move(set);
+  return {first, [self = shared_from_this()](uint8_t* page) {
+            Set done;  // given back behind the lock
+            const std::lock_guard release(self->mutex_);
+            done = std::move(self->sets_[page]);
+            self->sets_.erase(page);
+          }};
+}
+
+std::shared_ptr<uint8_t> PageSets::make() {
+  Set set;
+  for (const auto& pool : pools_) set.push_back(pool->make());
+  return keep(std::move(set));
+}
+
+std::shared_ptr<uint8_t> PageSets::copy(const uint8_t* page) {
+  Set from, to;
+  {
+    const std::lock_guard lock(mutex_);
+    from = sets_.at(page);
+  }
+  for (size_t r = 0; r < pools_.size(); ++r) to.push_back(pools_[r]->copy(from[r].get()));
+  return keep(std::move(to));
+}
+
+uint8_t* PageSets::of(size_t rank, uint8_t* page) const {
+  if (rank == 0) return page;
+  const std::lock_guard lock(mutex_);
+  return sets_.at(page)[rank].get();
+}
+
+int64_t PageSets::page_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& pool : pools_) bytes += pool->page_bytes();
+  return bytes;
+}
+
 PageTables::PageTables(const Api& api, Context* context, int sequences, int64_t n_ctx)
     : api_(api),
       context_(context),

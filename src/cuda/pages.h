@@ -2,6 +2,7 @@
 // table of its pages that kernels read.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -41,6 +42,26 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
   std::vector<DeviceBuffer> buffers_;
   std::mutex mutex_;  // of what follows: pages may come back on any thread
   std::vector<uint8_t*> free_;
+};
+
+/// Pages of several ranks, one of each together, known by the first rank's.
+class PageSets : public std::enable_shared_from_this<PageSets> {
+ public:
+  explicit PageSets(std::vector<std::shared_ptr<PagePool>> pools) : pools_(std::move(pools)) {}
+
+  /// Throw Error "memory.device". The set goes back when nobody holds it any more.
+  std::shared_ptr<uint8_t> make();
+  std::shared_ptr<uint8_t> copy(const uint8_t* page);
+  /// The rank's page of a set that somebody holds.
+  uint8_t* of(size_t rank, uint8_t* page) const;
+  int64_t page_bytes() const;
+
+ private:
+  using Set = std::vector<std::shared_ptr<uint8_t>>;  // by rank
+  std::shared_ptr<uint8_t> keep(Set set);
+  const std::vector<std::shared_ptr<PagePool>> pools_;
+  mutable std::mutex mutex_;  // of what follows: sets may come back on any thread
+  std::map<const uint8_t*, Set> sets_;
 };
 
 /// The tables [sequences][pages] of some sequences.

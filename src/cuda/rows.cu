@@ -268,6 +268,18 @@ __global__ void deliver_kernel(const __grid_constant__ DeliverOp op) {
   if ((__float_as_uint(v) & 0x7f800000u) == 0x7f800000u) *op.bad = 1;
 }
 
+/// A thread takes a float, or four of one part.
+template <class V>
+__global__ void gather_kernel(const __grid_constant__ GatherOp op) {
+  const int i = int(blockIdx.x * blockDim.x + threadIdx.x) * int(sizeof(V) / 4), t = int(blockIdx.y);
+  int part = 0;
+  while (part < op.parts && i >= op.part[part].first + op.part[part].size) ++part;
+  if (part == op.parts) return;
+  const GatherOp::Part& from = op.part[part];
+  const float* x = from.from + t * from.stride + (i - from.first);
+  *reinterpret_cast<V*>(op.to + t * op.to_stride + i) = __ldcg(reinterpret_cast<const V*>(x));
+}
+
 }  // namespace
 
 const char* embed(Context* c, const EmbedOp& op) {
@@ -296,6 +308,13 @@ const char* glu(Context* c, const GluOp& op) {
 
 const char* deliver(Context* c, const DeliverOp& op) {
   return launch(c, deliver_kernel, dim3(unsigned((op.size + 255) / 256), unsigned(op.n)), 256, 0, op);
+}
+
+const char* gather(Context* c, const GatherOp& op) {
+  int all = 0, odd = 0;
+  for (int i = 0; i < op.parts; ++i) all += op.part[i].size, odd |= op.part[i].size % 4;
+  const dim3 grid(unsigned((odd ? all : all / 4) + 127) / 128, unsigned(op.n));
+  return odd ? launch_late(c, gather_kernel<float>, grid, 128, 0, op) : launch_late(c, gather_kernel<float4>, grid, 128, 0, op);
 }
 
 const char* round_rows(Context* c, const RoundOp& op) {

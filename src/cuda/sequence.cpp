@@ -1,5 +1,6 @@
-// One sequence of a model on a device: keeps a plan for one token and one for many.
+// One sequence of a model on one device or several: keeps a plan for one token and one for many.
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "base/error.h"
@@ -9,7 +10,7 @@
 namespace plumb {
 namespace {
 
-// A sequence's pages, all there from the start, and its two plans.
+// A sequence's pages on one device, all there from the start.
 struct Held {
   Held(const Program& program, const cuda::Api& api, cuda::Context* context, const cuda::Weights& weights,
        const CudaOptions& options)
@@ -29,6 +30,13 @@ struct Held {
   cuda::PageTables tables;
   cuda::SequenceState state;
 };
+using AllHeld = std::vector<std::unique_ptr<Held>>;  // by rank
+
+std::vector<const cuda::SequenceState*> states_of(const AllHeld& held) {
+  std::vector<const cuda::SequenceState*> states;
+  for (const auto& h : held) states.push_back(&h->state);
+  return states;
+}
 
 // What the device takes for an allocation.
 int64_t granted(int64_t bytes) {
@@ -54,29 +62,41 @@ cuda::Api counting_api() {
 
 int64_t cuda_bytes(const Program& program, const CudaOptions& options) {
   cuda::check_supported(program);
-  int64_t bytes = 0;
+  std::map<int, int64_t> bytes;  // by device
   const cuda::Api api = counting_api();
-  auto* context = reinterpret_cast<cuda::Context*>(&bytes);
-  const cuda::Weights weights(program, api, context);
-  const Held held(program, api, context, weights, options);
-  const cuda::Planned one(program, cuda::plan_options(options, 1, 1), held.state, true);
-  const cuda::Planned many(program, cuda::plan_options(options, options.max_tokens, 1), held.state, false);
-  return bytes;
+  const std::vector<Program> programs = cuda::programs_of_ranks(program, options);
+  std::vector<std::unique_ptr<cuda::Weights>> weights;
+  AllHeld held;
+  for (size_t r = 0; r < programs.size(); ++r) {
+    auto* context = reinterpret_cast<cuda::Context*>(&bytes[options.devices[r]]);
+    weights.push_back(std::make_unique<cuda::Weights>(programs[r], api, context));
+    held.push_back(std::make_unique<Held>(programs[r], api, context, *weights[r], options));
+  }
+  const auto states = states_of(held);
+  const cuda::Planned one(program, cuda::plan_options(options, 1, 1), states, true);
+  const cuda::Planned many(program, cuda::plan_options(options, options.max_tokens, 1), states, false);
+  int64_t most = 0;
+  for (const auto& [device, sum] : bytes) most = std::max(most, sum);
+  return most;
 }
 
 struct CudaSequence::State {
   State(const Program& program_, std::shared_ptr<const CudaModel> model_, const CudaOptions& options_)
-      : program(program_),
-        options(options_),
-        model(std::move(model_)),
-        held(program_, model->state().device.api, model->state().device.context, model->state().weights,
-             options_) {}
+      : program(program_), options(options_), model(std::move(model_)) {
+    const std::vector<Program> programs = cuda::programs_of_ranks(program, options);
+    const CudaModel::State& on = model->state();
+    PLUMB_CHECK(programs.size() == on.ranks.size());
+    for (size_t r = 0; r < programs.size(); ++r) {
+      const CudaModel::State::Rank& rank = *on.ranks[r];
+      held.push_back(std::make_unique<Held>(programs[r], on.api, rank.device.context, rank.weights, options));
+    }
+  }
 
   cuda::Planned& planned(size_t tokens) {
     std::unique_ptr<cuda::Planned>& which = tokens == 1 ? one : many;
     if (!which) {
       const int most = tokens == 1 ? 1 : options.max_tokens;
-      which = std::make_unique<cuda::Planned>(program, cuda::plan_options(options, most, 1), held.state,
+      which = std::make_unique<cuda::Planned>(program, cuda::plan_options(options, most, 1), states_of(held),
                                               tokens == 1);
     }
     return *which;
@@ -86,13 +106,13 @@ struct CudaSequence::State {
     std::vector<int> positions(tokens.size());
     std::iota(positions.begin(), positions.end(), int(first));
     const int last = int(tokens.size()) - 1;
-    planned.executor.run({tokens, positions, {}, {&last, size_t(want)}});
+    planned.run({tokens, positions, {}, {&last, size_t(want)}});
   }
 
   const Program& program;
   CudaOptions options;
   std::shared_ptr<const CudaModel> model;
-  Held held;
+  AllHeld held;
   std::unique_ptr<cuda::Planned> one, many, observing;
   Value observed = -1;
 };
@@ -110,7 +130,7 @@ CudaSequence::~CudaSequence() = default;
 std::span<const float> CudaSequence::rows(std::span<const int> tokens, int64_t first) {
   cuda::Planned& planned = state_->planned(tokens.size());
   State::run(planned, tokens, first, true);
-  return planned.executor.rows(state_->program.output, int(tokens.size()));
+  return planned.rows(state_->program.output, int(tokens.size()));
 }
 
 std::span<const float> CudaSequence::decode(std::span<const int> tokens, int64_t first, bool want) {
@@ -119,8 +139,8 @@ std::span<const float> CudaSequence::decode(std::span<const int> tokens, int64_t
   State::run(planned, tokens, first, want);
   if (!want) return {};
   const std::span<const float> row =
-      planned.executor.rows(s.program.output, 1).first(size_t(s.program.shape(s.program.output).size()));
-  if (!planned.executor.finite()) cuda::check_finite(row, first);
+      planned.rows(s.program.output, 1).first(size_t(s.program.shape(s.program.output).size()));
+  if (!planned.finite()) cuda::check_finite(row, first);
   return row;
 }
 
@@ -129,12 +149,12 @@ std::span<const float> CudaSequence::observe(std::span<const int> tokens, int64_
   if (!s.observing || s.observed != value) {
     s.observing.reset();
     s.observing = std::make_unique<cuda::Planned>(
-        s.program, cuda::plan_options(s.options, std::max(2, s.options.max_tokens), 1, {value}), s.held.state,
-        false);
+        s.program, cuda::plan_options(s.options, std::max(2, s.options.max_tokens), 1, {value}),
+        states_of(s.held), false);
     s.observed = value;
   }
   State::run(*s.observing, tokens, first, true);
-  return s.observing->executor.rows(value, int(tokens.size()));
+  return s.observing->rows(value, int(tokens.size()));
 }
 
 }  // namespace plumb

@@ -78,8 +78,9 @@ Weights::Weights(const Program& program, const Api& api, Context* context)
       const int64_t rows = rows_in_memory(format, ref.rows);
       const int64_t q = aligned(p.q * rows), h = aligned(p.h * rows), s = aligned(p.s * rows);
       const uint8_t* data = buffers_.emplace_back(api, context, q + h + s + p.d * rows, ref.name).data();
-      matrices_[w] = {data,   data + q,      data + q + h,    data + q + h + s,
-                      format, int(ref.rows), int(ref.columns)};
+      const int64_t whole = ref.whole_rows > 0 ? ref.whole_rows : ref.rows;
+      matrices_[w] = {data,   data + q,      data + q + h,     data + q + h + s,
+                      format, int(ref.rows), int(ref.columns), int(whole)};
     }
   }
 }

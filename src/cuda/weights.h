@@ -42,6 +42,7 @@ class HostBuffer {
   HostBuffer(const HostBuffer&) = delete;
   HostBuffer& operator=(const HostBuffer&) = delete;
   ~HostBuffer();
+  float* data() const { return static_cast<float*>(data_); }
   /// Room for n floats; what was there before is lost when it grows.
   std::span<float> floats(const Api& api, Context* context, int64_t n);
 

@@ -80,13 +80,13 @@ const CpuWeights& Model::weights() const {
 }
 
 std::shared_ptr<const CudaModel> Model::on_device(const CudaOptions& options) const {
-  std::shared_ptr<const CudaModel> model = device_ == options.device ? on_device_.lock() : nullptr;
+  std::shared_ptr<const CudaModel> model = devices_ == options.devices ? on_device_.lock() : nullptr;
   if (model) return model;
   check_fits(program_, options, -1);
   model = std::make_shared<CudaModel>(program_, *pool_, options,
                                       [this](double share) { options_.progress("loading", share); });
   if (options.self_test) self_test(program_, *pool_, options_.isa, model, options);
-  on_device_ = model, device_ = options.device;
+  on_device_ = model, devices_ = options.devices;
   return model;
 }
 

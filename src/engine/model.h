@@ -64,7 +64,7 @@ class Model {
   mutable std::unique_ptr<Tokenizer> tokenizer_;
   mutable std::shared_ptr<const CpuWeights> weights_;
   mutable std::weak_ptr<const CudaModel> on_device_;
-  mutable int device_ = 0;  // of on_device_
+  mutable std::vector<int> devices_;  // of on_device_
 };
 
 }  // namespace plumb

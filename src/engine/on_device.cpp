@@ -15,7 +15,7 @@ int64_t context_of(const Model& model, const RunnerOptions& options) {
 
 CudaOptions cuda_options(const Model& model, const RunnerOptions& options) {
   const int64_t n_ctx = context_of(model, options);
-  return {.device = options.device,
+  return {.devices = options.devices,
           .n_ctx = n_ctx,
           .max_tokens = int(std::min<int64_t>(options.n_ubatch, n_ctx)),
           .kv_f32 = options.kv.k == KvType::f32 || options.arith == Arith::f32,

@@ -45,7 +45,7 @@ struct SeenInner {
 struct RunnerOptions {
   Arith arith = Arith::fast;
   Backend backend = Backend::cpu;                     // of the fast arithmetic
-  int device = 0;                                     // of CUDA
+  std::vector<int> devices = {0};                     // of CUDA; several share the model
   int device_layers = -1;                             // the first layers, the rest on the CPU; -1: all
   bool fit = false;                                   // instead as many as fit
   bool self_test = true;                              // the device against the CPU before it is used

@@ -195,17 +195,19 @@ inline unsigned atomicInc(unsigned* p, unsigned most) {
 }
 
 // The host's side.
-enum cudaError_t { cudaSuccess, cudaErrorUnknown };
+enum cudaError_t { cudaSuccess, cudaErrorUnknown, cudaErrorPeerAccessAlreadyEnabled };
 enum {
   cudaMemcpyHostToDevice,
   cudaMemcpyDeviceToHost,
   cudaMemcpyDeviceToDevice,
   cudaStreamNonBlocking,
+  cudaEventDisableTiming,
   cudaStreamCaptureModeThreadLocal,
   cudaFuncAttributeMaxDynamicSharedMemorySize,
   cudaLaunchAttributeProgrammaticStreamSerialization
 };
 using cudaStream_t = void*;
+using cudaEvent_t = void*;
 using cudaGraph_t = std::vector<std::function<void()>>*;
 using cudaGraphExec_t = cudaGraph_t;
 struct cudaDeviceProp {
@@ -226,7 +228,7 @@ struct cudaLaunchConfig_t {
   int numAttrs;
 };
 inline const char* cudaGetErrorString(cudaError_t) { return "failed"; }
-inline cudaError_t cudaGetDeviceCount(int* n) { return *n = 1, cudaSuccess; }
+inline cudaError_t cudaGetDeviceCount(int* n) { return *n = 4, cudaSuccess; }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
   return *p = {"threads as fibers", 9, 0, 2}, cudaSuccess;
 }
@@ -236,6 +238,14 @@ inline cudaError_t cudaMemGetInfo(size_t* a, size_t* b) { return *a = *b = size_
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, int) { return *s = nullptr, cudaSuccess; }
 inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+// Everything is done as soon as it is asked for, on whatever device: nothing waits for events.
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, int) { return *e = nullptr, cudaSuccess; }
+inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, int) { return cudaSuccess; }
+inline cudaError_t cudaDeviceCanAccessPeer(int* can, int, int) { return *can = 1, cudaSuccess; }
+inline cudaError_t cudaDeviceEnablePeerAccess(int, int) { return cudaSuccess; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaMalloc(void** p, size_t n) {
   return *p = std::aligned_alloc(256, (n + 255) / 256 * 256), cudaSuccess;
 }
