@@ -15,7 +15,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 # First part of an include path -> the name of the library in docs/rooms.tsv.
 LIBRARIES = {"fmt": "fmt", "nlohmann": "nlohmann", "xxhash.h": "xxhash", "pcre2.h": "pcre2",
              "utf8proc.h": "utf8proc", "CLI": "CLI", "toml++": "toml", "spdlog": "spdlog", "boost": "boost",
-             "histedit.h": "libedit"}
+             "histedit.h": "libedit", "mpi.h": "mpi"}
 TEST_LIBRARIES = {"gtest", "gmock", "rapidcheck", "rapidcheck.h", "benchmark"}
 # Header files of the system and the compiler: any room may include the former, cpu alone the latter.
 SYSTEM = {"sys", "linux", "unistd.h", "regex.h", "fcntl.h", "pthread.h", "sched.h", "signal.h", "dlfcn.h", "poll.h", "termios.h",

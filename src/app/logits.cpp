@@ -8,6 +8,7 @@
 #include "app/command.h"
 #include "app/fault_flag.h"
 #include "app/flags.h"
+#include "app/mpi_flag.h"
 #include "app/nearest.h"
 #include "app/npy.h"
 #include "app/progress.h"
@@ -22,6 +23,7 @@ struct LogitsOptions {
   ModelFlags model;
   FaultFlags fault;
   PromptFlags prompt;
+  MpiFlag mpi;
   bool all = false, stats = false;
   int top = 10;
   std::string stop_after = "logits", output;
@@ -80,15 +82,24 @@ void print_row(const Model& model, const LogitsOptions& o, Value value, int64_t 
   }
 }
 
-void logits(LogitsOptions& o) {
+// The value that is asked for, if it is not the output.
+std::set<Value> wanted_values(const LogitsOptions& o, const Program& p) {
+  const Value v = find_value(p, o.stop_after);
+  return v == p.output ? std::set<Value>() : std::set<Value>{v};
+}
+
+void logits(LogitsOptions& o, Comm* comm) {
   o.prompt.require();
   catch_interrupt();
   ProgressBar bar;
   Model model(o.model.path(), o.model.options(bar.callback()));
   const FaultyRun faulty(o.fault, o.model, model);
+  share_model(model, comm, [&](const Program& p) { return wanted_values(o, p); });
   const Value value = find_value(model.program(), o.stop_after);
   const std::vector<int> ids = faulty.ids(o.prompt, model);
-  const auto runner = Runner::make(model, faulty.runner(o.model.runner(&interrupt_flag())));
+  RunnerOptions options = faulty.runner(o.model.runner(&interrupt_flag()));
+  options.comm = comm;
+  const auto runner = Runner::make(model, options);
   std::vector<double> values;
   const int64_t size = model.program().shape(value).size();
   const auto see = [&](int64_t position, std::span<const double> row) {
@@ -132,7 +143,12 @@ void add_logits(CLI::App& root) {
        "Compute only up to this value and print it ('plumb show' lists the names)")
       ->capture_default_str();
   flag(c, "-o,--output", o->output, "Write a NumPy file instead of text: float64 for ref64, else float32");
-  c->callback([o] { logits(*o); });
+  o->mpi.add(c);
+  c->callback([o] {
+    o->mpi.run(
+        o->model, [&](Comm* comm) { logits(*o, comm); },
+        [&](const Program& p) { return wanted_values(*o, p); });
+  });
 }
 
 }  // namespace plumb

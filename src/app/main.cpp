@@ -4,12 +4,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <new>
 
 #include "app/command.h"
 #include "app/exit_codes.h"
+#include "app/failure.h"
 #include "app/flags.h"
-#include "base/error.h"
 
 namespace plumb {
 namespace {
@@ -43,20 +42,10 @@ int run(int argc, char** argv) {
     std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
     root.parse(std::move(arguments));
     return 0;
-  } catch (const ExitStatus& e) {
-    return e.status;
   } catch (const CLI::ParseError& e) {
     return usage_failure(root, e);
-  } catch (const Error& e) {
-    std::fflush(stdout);
-    if (e.code() != "run.cancelled") fmt::print(stderr, "plumb: {}\n", e.what());
-    return exit_code(e.code());
-  } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "plumb: out of memory [memory.allocate]\n");
-    return kExitMemory;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "plumb: {} [internal]\n", e.what());
-    return kExitFailure;
+  } catch (...) {
+    return report_failure();
   }
 }
 

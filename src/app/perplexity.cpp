@@ -8,6 +8,7 @@
 
 #include "app/command.h"
 #include "app/flags.h"
+#include "app/mpi_flag.h"
 #include "app/progress.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -21,6 +22,8 @@ struct PerplexityOptions {
   std::string file, base;
   int n_ctx = 512, chunks = -1;
   bool compare = false;
+  MpiFlag mpi;
+  Comm* comm = nullptr;
 };
 
 constexpr int64_t kMostText = int64_t(1) << 30;
@@ -34,7 +37,7 @@ std::vector<std::vector<int>> chunks_of_text(const PerplexityOptions& o, const M
 
 RunnerOptions runner_options(const PerplexityOptions& o, int n_ctx) {
   RunnerOptions options = o.model.runner(&interrupt_flag());
-  options.n_ctx = n_ctx;
+  options.n_ctx = n_ctx, options.comm = o.comm;
   return options;
 }
 
@@ -139,7 +142,8 @@ void run(const PerplexityOptions& o) {
   }
   catch_interrupt();
   ProgressBar bar;
-  const Model model(o.model.path(), o.model.options(bar.callback()));
+  Model model(o.model.path(), o.model.options(bar.callback()));
+  share_model(model, o.comm);
   o.compare ? compare(o, model, bar) : measure(o, model, bar);
   flush_out();
 }
@@ -161,7 +165,13 @@ void add_perplexity(CLI::App& root) {
       ->capture_default_str();
   flag(c, "--kl-divergence-base", o->base, "Keep all logits in this file; with --kl-divergence: read them");
   flag(c, "--kl-divergence", o->compare, "Compare with the base, whose text is read again");
-  c->callback([o] { run(*o); });
+  o->mpi.add(c);
+  c->callback([o] {
+    o->mpi.run(o->model, [&](Comm* comm) {
+      o->comm = comm;
+      run(*o);
+    });
+  });
 }
 
 }  // namespace plumb

@@ -6,6 +6,7 @@
 #include "app/fault_flag.h"
 #include "app/flags.h"
 #include "app/grammar_flags.h"
+#include "app/mpi_flag.h"
 #include "app/progress.h"
 #include "app/sampler_flags.h"
 #include "base/error.h"
@@ -22,6 +23,7 @@ struct RunOptions {
   GrammarFlags grammar;
   GenerateOptions generate;
   SamplerFlags sampler;
+  MpiFlag mpi;
   bool quiet = false;
 };
 
@@ -47,7 +49,7 @@ void warn_unused(const Model& model) {
              shown < unused.size() ? ", ..." : "");
 }
 
-void run(RunOptions& o) {
+void run(RunOptions& o, Comm* comm) {
   o.prompt.require();
   o.generate.sampler = o.sampler.sampler();
   o.grammar.check(o.generate.ignore_eos);
@@ -55,7 +57,10 @@ void run(RunOptions& o) {
   ProgressBar bar;
   Model model(o.model.path(), o.model.options(bar.callback()));
   const FaultyRun faulty(o.fault, o.model, model);
-  const auto runner = Runner::make(model, faulty.runner(o.model.runner(&interrupt_flag())));
+  share_model(model, comm);
+  RunnerOptions options = faulty.runner(o.model.runner(&interrupt_flag()));
+  options.comm = comm;
+  const auto runner = Runner::make(model, options);
   std::vector<int> ids = faulty.ids(o.prompt, model);
   if (!o.quiet) warn_unused(model);
   faulty.sampler(o.generate.sampler);
@@ -94,7 +99,8 @@ void add_run(CLI::App& root) {
   flag(c, "-q,--quiet", o->quiet, "No statistics, no warnings");
   o->sampler.add(c);
   o->grammar.add(c);
-  c->callback([o] { run(*o); });
+  o->mpi.add(c);
+  c->callback([o] { o->mpi.run(o->model, [&](Comm* comm) { run(*o, comm); }); });
 }
 
 }  // namespace plumb
