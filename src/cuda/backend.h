@@ -78,8 +78,14 @@ class CudaSequence {
   /// `want`ed. Throws Error "numeric.nonfinite".
   std::span<const float> decode(std::span<const int> tokens, int64_t first, bool want);
 
-  /// The same for a Program whose output is no matrix: the output's rows, [tokens, row_stride(size)].
-  std::span<const float> rows(std::span<const int> tokens, int64_t first);
+  /// The same for a Program whose output is no matrix: asks the device for the output's rows, and waits for
+  /// what was asked for last, [tokens, row_stride(size)].
+  void start(std::span<const int> tokens, int64_t first);
+  std::span<const float> started_rows();
+  std::span<const float> rows(std::span<const int> tokens, int64_t first) {
+    start(tokens, first);
+    return started_rows();
+  }
 
   /// The same, but computes what `value` needs; returns its rows, [tokens, row_stride(size)].
   std::span<const float> observe(std::span<const int> tokens, int64_t first, Value value);

@@ -114,6 +114,8 @@ struct CudaSequence::State {
   std::shared_ptr<const CudaModel> model;
   AllHeld held;
   std::unique_ptr<cuda::Planned> one, many, observing;
+  cuda::Planned* started = nullptr;  // by start(), for so many rows
+  int started_rows = 0;
   Value observed = -1;
 };
 
@@ -127,10 +129,16 @@ CudaSequence::CudaSequence(const Program& program, Pool& pool, const CudaOptions
 
 CudaSequence::~CudaSequence() = default;
 
-std::span<const float> CudaSequence::rows(std::span<const int> tokens, int64_t first) {
-  cuda::Planned& planned = state_->planned(tokens.size());
-  State::run(planned, tokens, first, true);
-  return planned.rows(state_->program.output, int(tokens.size()));
+void CudaSequence::start(std::span<const int> tokens, int64_t first) {
+  State& s = *state_;
+  s.started = &s.planned(tokens.size()), s.started_rows = int(tokens.size());
+  State::run(*s.started, tokens, first, true);
+}
+
+std::span<const float> CudaSequence::started_rows() {
+  State& s = *state_;
+  PLUMB_CHECK(s.started);
+  return s.started->rows(s.program.output, s.started_rows);
 }
 
 std::span<const float> CudaSequence::decode(std::span<const int> tokens, int64_t first, bool want) {

@@ -167,6 +167,25 @@ TEST_P(CudaBits, WhereverLayersAreCutBetweenDeviceAndCpuLogitsAreTheCpus) {
   }
 }
 
+TEST_P(CudaBits, TokensThatTheDeviceIsGivenEarlyChangeNothingExpectedOrNot) {
+  const TestModel model(
+      Format::Q8_0, {.n_embd = 64, .n_head = 2, .n_head_kv = 1, .head_dim = 32, .n_ff = 64, .n_layer = 2});
+  const Program p = model.program();
+  const std::vector<int> all = tokens(9), other = {5, 6, 7, 8};
+  const std::vector<float> want = on_cpu(p, Rounding::int16, KvType::f16, 9);
+  const CudaOptions cuda{.n_ctx = 16, .max_tokens = 4, .rounding = Rounding::int16, .api = api_};
+  HybridSequence s(p, pool_, {.layers = 1, .cuda = cuda}, [](double) {});
+  const auto piece = [&](size_t first, size_t n) { return std::span(all).subspan(first, n); };
+  s.decode(piece(0, 4), 0, false, piece(4, 4));
+  s.decode(piece(4, 4), 4, false, piece(8, 1));
+  auto row = s.decode(piece(8, 1), 8, true);
+  expect_same({row.begin(), row.end()}, want, "as expected");
+  s.decode(piece(0, 4), 0, false, other);  // which do not come
+  s.decode(piece(4, 4), 4, false, piece(4, 4));
+  row = s.decode(piece(8, 1), 8, true);
+  expect_same({row.begin(), row.end()}, want, "otherwise");
+}
+
 TEST(SplitProgram, CutsWhereOneValueCrossesAndNamesIt) {
   const TestModel model(Format::Q8_0, {.n_layer = 3});
   const Program p = model.program();

@@ -138,13 +138,23 @@ struct HybridSequence::State {
     return {.max_tokens = max_tokens, .fuse = options.fuse, .rounding = options.rounding};
   }
 
-  // The first layers of all tokens on the device, and their rows into the table.
+  // The first layers of all tokens on the device, unless it has them already, and their rows into the table.
   void carry(std::span<const int> tokens, int64_t first) {
     const size_t size = size_t(split.front.shape(split.carried).size());
-    const std::span<const float> rows = device.rows(tokens, first);
+    const bool there =
+        first == ahead_first && std::equal(tokens.begin(), tokens.end(), ahead.begin(), ahead.end());
+    if (!there) device.start(tokens, first);
+    ahead.clear();
+    const std::span<const float> rows = device.started_rows();
     for (size_t t = 0; t < tokens.size(); ++t) {
       std::memcpy(carried.data() + t * size, rows.data() + t * size_t(row_stride(int64_t(size))), size * 4);
     }
+  }
+
+  void start_ahead(std::span<const int> tokens, int64_t first) {
+    if (tokens.empty()) return;
+    device.start(tokens, first);
+    ahead.assign(tokens.begin(), tokens.end()), ahead_first = first;
   }
 
   void run(CpuExecutor& executor, size_t n, int64_t first, std::span<const int> wanted) {
@@ -166,6 +176,8 @@ struct HybridSequence::State {
   CpuWeights weights;
   KvCache cache;
   Planned decode;
+  std::vector<int> ahead;  // tokens that the device has been given before they were asked for
+  int64_t ahead_first = 0;
   std::unique_ptr<Planned> observing;
   Value observed = -1;
   std::vector<float> seen;
@@ -177,9 +189,11 @@ HybridSequence::HybridSequence(const Program& program, Pool& pool, const HybridO
 
 HybridSequence::~HybridSequence() = default;
 
-std::span<const float> HybridSequence::decode(std::span<const int> tokens, int64_t first, bool want) {
+std::span<const float> HybridSequence::decode(std::span<const int> tokens, int64_t first, bool want,
+                                              std::span<const int> next) {
   State& s = *state_;
   s.carry(tokens, first);
+  s.start_ahead(next, first + int64_t(tokens.size()));
   const int last = int(tokens.size()) - 1;
   s.run(s.decode.executor, tokens.size(), first, {&last, size_t(want)});
   if (!want) return {};

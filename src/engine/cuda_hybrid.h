@@ -57,7 +57,10 @@ class HybridSequence {
                  const CudaModel::Progress& progress);
   ~HybridSequence();
 
-  std::span<const float> decode(std::span<const int> tokens, int64_t first, bool want);
+  /// Before the CPU begins with its part, the device is given the tokens that are expected next, so that it
+  /// computes and copies meanwhile.
+  std::span<const float> decode(std::span<const int> tokens, int64_t first, bool want,
+                                std::span<const int> next = {});
   std::span<const float> observe(std::span<const int> tokens, int64_t first, Value value);
 
  private:

@@ -36,7 +36,10 @@ class CudaRunner : public Runner {
   }
 
   std::span<const float> decode_piece(std::span<const int> tokens, bool last) override {
-    return sequence_.decode(tokens, length_, last);
+    if constexpr (std::is_same_v<Sequence, HybridSequence>)
+      return sequence_.decode(tokens, length_, last, next_piece_);
+    else
+      return sequence_.decode(tokens, length_, last);
   }
 
   void observe_piece(std::span<const int> tokens, Value value, const See& see) override {
@@ -171,13 +174,17 @@ void Runner::pieces(std::span<const int> tokens, int most,
                     const std::function<void(std::span<const int>, bool)>& run) {
   check_tokens(model_, tokens, length_, n_ctx_);
   const size_t total = tokens.size();
-  while (!tokens.empty()) {
-    stop_if(options_.cancel);
+  const auto first_piece = [&] {
     size_t n = std::min(tokens.size(), size_t(most));
     if (tokens.size() == n + 1 && n > 2)
       --n;  // a token alone takes other kernels on CUDA, with other bits in f16
-    const auto piece = tokens.first(n);
+    return tokens.first(n);
+  };
+  while (!tokens.empty()) {
+    stop_if(options_.cancel);
+    const auto piece = first_piece();
     tokens = tokens.subspan(piece.size());
+    next_piece_ = first_piece();
     run(piece, tokens.empty());
     length_ += int64_t(piece.size());
     if (total > 1) model_.progress()("prompt", double(total - tokens.size()) / double(total));

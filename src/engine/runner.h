@@ -110,8 +110,9 @@ class Runner {
   const Model& model_;
   RunnerOptions options_;
   int64_t length_ = 0, n_ctx_ = 0;
-  Value reach_;           // values up to this one have been computed for every token so far
-  int observe_most_ = 1;  // tokens per call of observe
+  Value reach_;                           // values up to this one have been computed for every token so far
+  int observe_most_ = 1;                  // tokens per call of observe
+  std::span<const int> next_piece_ = {};  // the tokens that the next call of decode_piece() will have
 
  private:
   void pieces(std::span<const int> tokens, int most,
