@@ -2,9 +2,11 @@
 # Everything that needs a CUDA device, as one command: its tests, then for each model the same answer wherever the
 # layers run, then tokens per second, with --act f16 first. Needs the cuda preset's build, whole or only its programs
 # beside each other.
+# Where there are two devices, -sm tensor takes both, else the first twice.
 #   bench/cuda.sh BUILD MODEL...
 set -euo pipefail
 build=${1:?usage: bench/cuda.sh BUILD MODEL...}; shift
+devices=0,0; [[ $(nvidia-smi -L | wc -l) == 1 ]] || devices=0,1
 scratch=$(mktemp -d); trap 'rm -r "$scratch"' EXIT
 
 for tests in "$build/plumb_cuda_test --gtest_filter=*OnDevice*" \
@@ -29,6 +31,18 @@ for model in "$@"; do
     sha256sum <"$scratch/logits.npy"
   done | sort -u | wc -l)
   [[ $hashes == 1 ]] || { echo "failed: with --act f16 the pieces of a prompt change bits"; exit 1; }
+  if [[ $("$build/plumb" inspect "$model" | sed -n 's/.*\.head_count_kv .* //p') != 1 ]]; then
+    for act in f16 16; do
+      hashes=$(for on in "--device 0" "-sm tensor --device $devices"; do
+        for piece in 512 1; do
+          "$build/plumb" logits -m "$model" --backend cuda --act $act $on -ub "$piece" -p 'The capital of France is' \
+            -o "$scratch/logits.npy" >/dev/null
+          echo "$piece $(sha256sum <"$scratch/logits.npy")"
+        done
+      done | sort -u | wc -l)
+      [[ $hashes == 2 ]] || { echo "failed: with --act $act devices $devices change bits"; exit 1; }
+    done
+  fi
   echo "$answer" | head -n 3
   "$build/plumb" bench -m "$model" --backend cuda --act f16 -p 512 -n 128 -r 3
   for ngl in -1 $((layers / 2)); do "$build/plumb" bench -m "$model" --backend cuda -ngl "$ngl" -p 512 -n 128 -r 3; done
