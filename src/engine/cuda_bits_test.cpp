@@ -184,6 +184,11 @@ TEST_P(CudaBits, TokensThatTheDeviceIsGivenEarlyChangeNothingExpectedOrNot) {
   s.decode(piece(4, 4), 4, false, piece(4, 4));
   row = s.decode(piece(8, 1), 8, true);
   expect_same({row.begin(), row.end()}, want, "otherwise");
+  s.decode(piece(0, 4), 0, false, piece(4, 4));
+  s.observe(other, 4, split_program(p, 1).carried);  // over them
+  s.decode(piece(4, 4), 4, false);
+  row = s.decode(piece(8, 1), 8, true);
+  expect_same({row.begin(), row.end()}, want, "overwritten");
 }
 
 TEST(SplitProgram, CutsWhereOneValueCrossesAndNamesIt) {

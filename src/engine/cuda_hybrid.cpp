@@ -202,6 +202,7 @@ std::span<const float> HybridSequence::decode(std::span<const int> tokens, int64
 
 std::span<const float> HybridSequence::observe(std::span<const int> tokens, int64_t first, Value value) {
   State& s = *state_;
+  s.ahead.clear();  // whose keys and values may not stay
   if (value <= s.split.carried) return s.device.observe(tokens, first, value);
   const Value v = s.split.in_tail(value);
   if (s.observed != v) {
