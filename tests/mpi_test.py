@@ -96,6 +96,14 @@ class Ranks(unittest.TestCase):
         self.assertIn(b"no-such-file.gguf", r.stderr)
         self.assertLess(time.monotonic() - start, 60)
 
+    def test_ranks_with_other_flags_or_another_model_are_refused(self):
+        one = [h.PLUMB, "run", "--mpi", "-m", self.model, "-p", "x", "-n", 2, "-t", 1]
+        other_model = [*one[:4], h.real_model("gemma")[0], *one[5:]]
+        for other in ([*one, "--act", "16"], [*one, "-ctk", "f32"], other_model):
+            r = mpirun("-n", 1, *one, ":", "-n", 1, *other)
+            self.assertNotEqual(r.returncode, 0)
+            self.assertIn(b"the same flags on all ranks", r.stderr)
+
     def test_what_ranks_cannot_share_is_refused(self):
         for flags, word in ((["--arith", "ref32"], b"--arith fast"), (["--backend", "cuda"], b"--backend cpu"),
                             (["--fault", "rope.base"], b"--fault")):

@@ -94,7 +94,7 @@ void logits(LogitsOptions& o, Comm* comm) {
   ProgressBar bar;
   Model model(o.model.path(), o.model.options(bar.callback()));
   const FaultyRun faulty(o.fault, o.model, model);
-  share_model(model, comm, [&](const Program& p) { return wanted_values(o, p); });
+  share_model(model, o.model, comm, [&](const Program& p) { return wanted_values(o, p); });
   const Value value = find_value(model.program(), o.stop_after);
   const std::vector<int> ids = faulty.ids(o.prompt, model);
   RunnerOptions options = faulty.runner(o.model.runner(&interrupt_flag()));

@@ -1,7 +1,13 @@
 #include "app/mpi_flag.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
 #include "app/failure.h"
 #include "base/error.h"
+#include "cpu/packed_file.h"
 #include "engine/cpu_runner.h"
 #include "mpi/comm.h"
 
@@ -12,9 +18,33 @@ void refuse(const std::string& expected, const std::string& found) {
   throw Error({.code = "usage.mpi", .expected = expected, .found = found, .where = {.key = "--mpi"}});
 }
 
+// Of what a rank's numbers are made: flags, and of every tensor its shape and its beginning.
+uint64_t key_of(const Model& model, const ModelFlags& flags, const std::set<Value>& wanted) {
+  constexpr int64_t kSample = 4096;
+  const RunnerOptions o = flags.runner(nullptr);
+  std::string text = fmt::format("{} {} {} {} {}", int(o.rounding), int(o.kv.k), int(o.kv.v),
+                                 std::max(o.n_ubatch, o.draft + 1), fmt::join(wanted, " "));
+  for (const WeightRef& w : model.program().weights) {
+    const int64_t bytes = w.rows * row_bytes(w.format, w.columns);
+    text += fmt::format(" {} {} {} {} {}", w.name, w.rows, w.columns, int(w.format),
+                        checksum(w.data, std::min(bytes, kSample)));
+  }
+  return checksum(text);
+}
+
+void check_same(uint64_t mine, Comm& comm) {
+  std::vector<uint64_t> all(size_t(comm.size()));
+  comm.all_gather(&mine, all.data(), std::vector<int64_t>(all.size(), sizeof(mine)));
+  for (size_t r = 1; r < all.size(); ++r) {
+    if (all[r] != all[0])
+      refuse("the same model and the same flags on all ranks",
+             fmt::format("others on rank {} than on rank 0", r));
+  }
+}
+
 void follow(const ModelFlags& flags, Comm& comm, const MpiFlag::Wanted& wanted) {
   Model model(flags.path(), flags.options([](const char*, double) {}));
-  share_model(model, &comm, wanted);
+  share_model(model, flags, &comm, wanted);
   RunnerOptions options = flags.runner(nullptr);
   options.comm = &comm;
   follow_first_rank(model, options);
@@ -47,8 +77,11 @@ void MpiFlag::run(const ModelFlags& flags, const std::function<void(Comm*)>& lea
   }
 }
 
-void share_model(Model& model, Comm* comm, const MpiFlag::Wanted& wanted) {
-  if (comm) model.run_as_rank(comm->rank(), comm->size(), wanted(model.program()));
+void share_model(Model& model, const ModelFlags& flags, Comm* comm, const MpiFlag::Wanted& wanted) {
+  if (!comm) return;
+  const std::set<Value> also = wanted(model.program());
+  check_same(key_of(model, flags, also), *comm);
+  model.run_as_rank(comm->rank(), comm->size(), also);
 }
 
 }  // namespace plumb

@@ -26,9 +26,10 @@ struct MpiFlag {
       const Wanted& wanted = [](const Program&) { return std::set<Value>(); }) const;
 };
 
-/// The model becomes the rank's part of it, if there are ranks.
+/// The model becomes the rank's part of it, if there are ranks. Throws Error "usage.mpi" on every rank unless
+/// all have the same model and flags that make the same bits.
 void share_model(
-    Model& model, Comm* comm,
+    Model& model, const ModelFlags& flags, Comm* comm,
     const MpiFlag::Wanted& wanted = [](const Program&) { return std::set<Value>(); });
 
 }  // namespace plumb

@@ -143,7 +143,7 @@ void run(const PerplexityOptions& o) {
   catch_interrupt();
   ProgressBar bar;
   Model model(o.model.path(), o.model.options(bar.callback()));
-  share_model(model, o.comm);
+  share_model(model, o.model, o.comm);
   o.compare ? compare(o, model, bar) : measure(o, model, bar);
   flush_out();
 }

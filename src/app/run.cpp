@@ -57,7 +57,7 @@ void run(RunOptions& o, Comm* comm) {
   ProgressBar bar;
   Model model(o.model.path(), o.model.options(bar.callback()));
   const FaultyRun faulty(o.fault, o.model, model);
-  share_model(model, comm);
+  share_model(model, o.model, comm);
   RunnerOptions options = faulty.runner(o.model.runner(&interrupt_flag()));
   options.comm = comm;
   const auto runner = Runner::make(model, options);
