@@ -2,9 +2,9 @@
 // make in the same order, and never add anything up, so that no bit depends on how many they are.
 #pragma once
 
+#include <algorithm>
 #include <barrier>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <span>
 #include <vector>
@@ -33,14 +33,12 @@ void all_gather_rows(Comm& comm, const T* mine, int64_t stride, int rows, std::s
   if (rows == 1) return comm.all_gather(mine, out, bytes);
   const int64_t own = sizes[size_t(comm.rank())];
   std::vector<T> packed(size_t(rows * own)), all(size_t(rows * width));
-  for (int64_t t = 0; t < rows; ++t)
-    std::memcpy(packed.data() + t * own, mine + t * stride, size_t(own) * sizeof(T));
+  for (int64_t t = 0; t < rows; ++t) std::copy_n(mine + t * stride, own, packed.data() + t * own);
   comm.all_gather(packed.data(), all.data(), bytes);
   const T* from = all.data();
   int64_t first = 0;
   for (int64_t size : sizes) {
-    for (int64_t t = 0; t < rows; ++t, from += size)
-      std::memcpy(out + t * out_stride + first, from, size_t(size) * sizeof(T));
+    for (int64_t t = 0; t < rows; ++t, from += size) std::copy_n(from, size, out + t * out_stride + first);
     first += size;
   }
 }
