@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "cuda/backend.h"
-#include "cuda/library.h"
+#include "cuda/device_test.h"
 #include "cuda/test_model.h"
 #include "program/reference.h"
 
@@ -15,14 +15,8 @@ namespace {
 
 const int kTokens[] = {3, 17, 150, 0, 99, 64};
 
-class CudaModel : public testing::TestWithParam<bool> {
+class CudaModel : public CudaDeviceTest {
  protected:
-  void SetUp() override {
-    std::string why;
-    api_ = GetParam() ? cuda::find_library(&why) : plumb_cuda_api();
-    if (!api_) GTEST_SKIP() << "no CUDA device: " << why;
-  }
-
   std::unique_ptr<CudaSequence> sequence(const Program& p, bool kv_f32 = true) {
     return std::make_unique<CudaSequence>(
         p, pool_, CudaOptions{.n_ctx = 16, .max_tokens = 8, .kv_f32 = kv_f32, .api = api_}, [](double) {});
@@ -64,7 +58,6 @@ class CudaModel : public testing::TestWithParam<bool> {
     return std::sqrt(difference / size);
   }
 
-  const cuda::Api* api_ = nullptr;
   Pool pool_{1};
 };
 

@@ -30,6 +30,13 @@ constexpr TestShape kNormsEverywhere = {.n_embd = 192,
 constexpr TestShape kOddSizes = {
     .n_embd = 96, .n_head = 4, .n_head_kv = 2, .head_dim = 24, .n_ff = 160, .n_layer = 2};
 
+/// Ids below TestShape's n_vocab.
+inline std::vector<int> test_tokens(int n) {
+  std::vector<int> ids;
+  for (int i = 0; i < n; ++i) ids.push_back((i * 37 + 3) % 160);
+  return ids;
+}
+
 class TestModel : public WeightIndex {
  public:
   TestModel(Format format, const TestShape& s) : format_(format), shape_(s) {}

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "cpu/executor.h"
 #include "cuda/backend.h"
-#include "cuda/library.h"
+#include "cuda/device_test.h"
 #include "cuda/test_model.h"
 #include "engine/cuda_hybrid.h"
 
@@ -19,20 +19,8 @@ namespace {
 
 constexpr Rounding kRoundings[] = {Rounding::int8, Rounding::refined, Rounding::int16};
 
-std::vector<int> tokens(int n) {
-  std::vector<int> out;
-  for (int i = 0; i < n; ++i) out.push_back((i * 37 + 3) % 160);
-  return out;
-}
-
-class CudaBits : public ::testing::TestWithParam<bool> {
+class CudaBits : public CudaDeviceTest {
  protected:
-  void SetUp() override {
-    std::string why;
-    api_ = GetParam() ? cuda::find_library(&why) : plumb_cuda_api();
-    if (!api_) GTEST_SKIP() << "no CUDA device: " << why;
-  }
-
   // Logits after n tokens, fed in pieces of that many.
   std::vector<float> on_cuda(const Program& p, Rounding rounding, KvType kv, int n, int piece) {
     CudaSequence s(p, pool_,
@@ -42,7 +30,7 @@ class CudaBits : public ::testing::TestWithParam<bool> {
                                .rounding = rounding,
                                .api = api_},
                    [](double) {});
-    const std::vector<int> all = tokens(n);
+    const std::vector<int> all = test_tokens(n);
     std::vector<float> out;
     for (int t = 0; t < n; t += piece) {
       const auto row =
@@ -58,7 +46,7 @@ class CudaBits : public ::testing::TestWithParam<bool> {
     CpuExecutor executor(plan, weights, best_isa(), pool_);
     KvCache cache(p, {kv, kv});
     cache.reserve(n);
-    const std::vector<int> ids = tokens(n);
+    const std::vector<int> ids = test_tokens(n);
     std::vector<int> positions(ids.size());
     std::iota(positions.begin(), positions.end(), 0);
     const std::vector<KvCache*> caches(ids.size(), &cache);
@@ -75,7 +63,6 @@ class CudaBits : public ::testing::TestWithParam<bool> {
     EXPECT_EQ(different, 0) << what << ": of " << a.size() << ", the first " << a[0] << " and " << b[0];
   }
 
-  const cuda::Api* api_ = nullptr;
   Pool pool_{1};
 };
 
@@ -137,7 +124,7 @@ TEST_P(CudaBits, WhereverLayersAreCutBetweenDeviceAndCpuLogitsAreTheCpus) {
                                        .n_layer = 3,
                                        .post_norms = true});
   const Program p = model.program();
-  const std::vector<int> all = tokens(9);
+  const std::vector<int> all = test_tokens(9);
   for (KvType kv : {KvType::f16, KvType::f32}) {
     const std::vector<float> want = on_cpu(p, Rounding::int16, kv, 9);
     for (int layers : {1, 2}) {
@@ -171,7 +158,7 @@ TEST_P(CudaBits, TokensThatTheDeviceIsGivenEarlyChangeNothingExpectedOrNot) {
   const TestModel model(
       Format::Q8_0, {.n_embd = 64, .n_head = 2, .n_head_kv = 1, .head_dim = 32, .n_ff = 64, .n_layer = 2});
   const Program p = model.program();
-  const std::vector<int> all = tokens(9), other = {5, 6, 7, 8};
+  const std::vector<int> all = test_tokens(9), other = {5, 6, 7, 8};
   const std::vector<float> want = on_cpu(p, Rounding::int16, KvType::f16, 9);
   const CudaOptions cuda{.n_ctx = 16, .max_tokens = 4, .rounding = Rounding::int16, .api = api_};
   HybridSequence s(p, pool_, {.layers = 1, .cuda = cuda}, [](double) {});

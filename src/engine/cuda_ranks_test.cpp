@@ -6,7 +6,7 @@
 #include <map>
 
 #include "cuda/backend.h"
-#include "cuda/library.h"
+#include "cuda/device_test.h"
 #include "cuda/test_model.h"
 #include "engine/cuda_hybrid.h"
 #include "engine/sequences.h"
@@ -23,14 +23,8 @@ using testing::TinyFile;
 constexpr TestShape kShape = {
     .n_embd = 256, .n_head = 8, .n_head_kv = 4, .head_dim = 32, .n_ff = 256, .n_vocab = 160};
 
-class CudaRanks : public ::testing::TestWithParam<bool> {
+class CudaRanks : public CudaDeviceTest {
  protected:
-  void SetUp() override {
-    std::string why;
-    api_ = GetParam() ? cuda::find_library(&why) : plumb_cuda_api();
-    if (!api_) GTEST_SKIP() << "no CUDA device: " << why;
-  }
-
   // The processor stands in for four devices.
   std::vector<int> devices(int ranks) const {
     std::vector<int> all;
@@ -43,9 +37,7 @@ class CudaRanks : public ::testing::TestWithParam<bool> {
   std::vector<float> logits(const Program& p, CudaOptions options, int n, int piece) {
     options.n_ctx = n + 1, options.max_tokens = std::max(piece, 2), options.api = api_;
     CudaSequence s(p, pool_, options, [](double) {});
-    std::vector<int> ids;
-    ids.reserve(size_t(n));
-    for (int i = 0; i < n; ++i) ids.push_back((i * 37 + 3) % 160);
+    const std::vector<int> ids = test_tokens(n);
     std::vector<float> out;
     for (int t = 0; t < n;) {
       const int count = t == n - 1 ? 1 : std::min(piece, n - 1 - t);
@@ -65,7 +57,6 @@ class CudaRanks : public ::testing::TestWithParam<bool> {
     }
   }
 
-  const cuda::Api* api_ = nullptr;
   Pool pool_{1};
 };
 

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <map>
 
-#include "cuda/library.h"
+#include "cuda/device_test.h"
 #include "engine/backend_check.h"
 #include "engine/sequences.h"
 #include "engine/test_support.h"
@@ -20,14 +20,8 @@ using testing::TinyFile;
 using Want = Sequences::Want;
 using SequenceRows = std::map<std::pair<int, int64_t>, std::vector<float>>;  // by sequence and position
 
-class CudaSequencesOf : public ::testing::TestWithParam<bool> {
+class CudaSequencesOf : public CudaDeviceTest {
  protected:
-  void SetUp() override {
-    std::string why;
-    api_ = GetParam() ? cuda::find_library(&why) : plumb_cuda_api();
-    if (!api_) GTEST_SKIP() << "no CUDA device: " << why;
-  }
-
   RunnerOptions device(Rounding rounding = Rounding::int16) const {
     return {.backend = Backend::cuda, .n_ctx = 512, .n_ubatch = 64, .rounding = rounding, .cuda_api = api_};
   }
@@ -59,8 +53,6 @@ class CudaSequencesOf : public ::testing::TestWithParam<bool> {
           << "sequence " << i << " of " << texts.size();
     }
   }
-
-  const cuda::Api* api_ = nullptr;
 };
 
 TEST_P(CudaSequencesOf, PromptsAndAnswersOfSeveralHaveTheBitsOfEachAloneOnTheCpu) {
