@@ -7,7 +7,7 @@
 
 #include "app/failure.h"
 #include "base/error.h"
-#include "cpu/packed_file.h"
+#include "cpu/weights.h"
 #include "engine/cpu_runner.h"
 #include "mpi/comm.h"
 
@@ -18,17 +18,12 @@ void refuse(const std::string& expected, const std::string& found) {
   throw Error({.code = "usage.mpi", .expected = expected, .found = found, .where = {.key = "--mpi"}});
 }
 
-// Of what a rank's numbers are made: flags, and of every tensor its shape and its beginning.
+// Of what a rank's numbers are made: flags and weights.
 uint64_t key_of(const Model& model, const ModelFlags& flags, const std::set<Value>& wanted) {
-  constexpr int64_t kSample = 4096;
   const RunnerOptions o = flags.runner(nullptr);
   std::string text = fmt::format("{} {} {} {} {}", int(o.rounding), int(o.kv.k), int(o.kv.v),
                                  std::max(o.n_ubatch, o.draft + 1), fmt::join(wanted, " "));
-  for (const WeightRef& w : model.program().weights) {
-    const int64_t bytes = w.rows * row_bytes(w.format, w.columns);
-    text += fmt::format(" {} {} {} {} {}", w.name, w.rows, w.columns, int(w.format),
-                        checksum(w.data, std::min(bytes, kSample)));
-  }
+  for (const WeightRef& w : model.program().weights) text += sampled(w);
   return checksum(text);
 }
 

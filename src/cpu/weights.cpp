@@ -31,17 +31,11 @@ void pack(const WeightRef& w, int64_t group, uint8_t* out) {
   pack_group(w.format, rows, int(w.columns), out);
 }
 
-// Of what the packed bytes are made: shapes and formats, the file's stamp, and samples of every matrix.
+// Of what the packed bytes are made: the file's stamp and the matrices.
 uint64_t cache_key(const Program& p, const std::vector<bool>& is_matrix, uint64_t stamp) {
-  constexpr int64_t kSample = 4096;
   std::string text = fmt::format("{} {}", kPackedVersion, stamp);
   for (size_t w = 0; w < p.weights.size(); ++w) {
-    if (!is_matrix[w]) continue;
-    const WeightRef& r = p.weights[w];
-    const int64_t bytes = r.rows * row_bytes(r.format, r.columns), sample = std::min(bytes, kSample);
-    text += fmt::format(" {} {} {} {}", r.name, r.rows, r.columns, info(r.format).name);
-    for (int64_t at : {int64_t(0), (bytes - sample) / 2, bytes - sample})
-      text += fmt::format(" {}", checksum(r.data + at, sample));
+    if (is_matrix[w]) text += sampled(p.weights[w]);
   }
   return checksum(text);
 }
@@ -53,6 +47,15 @@ void forget_groups(const WeightRef& w, int64_t first, int64_t last) {
 }
 
 }  // namespace
+
+std::string sampled(const WeightRef& w) {
+  constexpr int64_t kSample = 4096;
+  const int64_t bytes = w.rows * row_bytes(w.format, w.columns), sample = std::min(bytes, kSample);
+  std::string text = fmt::format(" {} {} {} {}", w.name, w.rows, w.columns, info(w.format).name);
+  for (int64_t at : {int64_t(0), (bytes - sample) / 2, bytes - sample})
+    text += fmt::format(" {}", checksum(w.data + at, sample));
+  return text;
+}
 
 std::vector<CpuWeights::Group> CpuWeights::lay_out(const Program& program, std::vector<PackedPart>& parts) {
   std::vector<Group> groups;

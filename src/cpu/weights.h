@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "base/buffer.h"
@@ -18,6 +19,10 @@ struct PackedCache {
   uint64_t stamp = 0;          // of the model's file: its size and time of change
   bool source_is_map = false;  // the Program's weights lie in a map of a file, whose pages may be dropped
 };
+
+/// Its name, shape and format, and checksums of three samples of its bytes: two that differ say other things,
+/// unless only bytes between the samples do.
+std::string sampled(const WeightRef& w);
 
 class CpuWeights {
  public:
