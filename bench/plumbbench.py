@@ -37,11 +37,12 @@ def main():
     parser.add_argument("--traces", type=int, default=0, help="make: full traces to keep; others are made when graded")
     parser.add_argument("--flags", type=words, default=[], help="grade: further arguments of plumb diagnose, with commas")
     parser.add_argument("--timeout", type=float, default=600, help="grade: seconds of CPU per diagnosis")
+    parser.add_argument("--jobs", type=int, default=1, help="cases side by side; grade: with --flags=-t,1")
     a = parser.parse_args()
     if a.action == "make":
-        make.make(a.out, a.plumb, a.groups, a.levels, a.kinds, a.seed, a.limit, a.traces)
+        make.make(a.out, a.plumb, a.groups, a.levels, a.kinds, a.seed, a.limit, a.traces, a.jobs)
     elif a.action == "grade":
-        grade.grade(a.out, a.plumb, a.groups, a.levels, a.kinds, a.seed, a.limit, a.flags, a.timeout)
+        grade.grade(a.out, a.plumb, a.groups, a.levels, a.kinds, a.limit, a.flags, a.timeout, a.jobs)
     else:
         table.show(a.out, a.levels, a.plumb)
 

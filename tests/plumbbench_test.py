@@ -125,12 +125,12 @@ class Bench(unittest.TestCase):
             return r.stdout
         out = self.out / "bench"
         common = ["--groups", "random", "--kinds", "single,pair,outside,benign", "--levels", "A,C,Cp,D,E,E6", "--plumb", stub]
-        made = run("make", out, *common, "--limit", 6)
+        made = run("make", out, *common, "--limit", 5) + run("make", out, *common, "--limit", 1, "--jobs", 2)
         self.assertEqual(len(made.splitlines()), 6)
         first = json.loads(next(out.glob("*/single/*/C.json")).read_text())
         self.assertEqual(first["plumb_trace"], 1)
         self.assertRegex(first["records"][0]["stats"]["rms"], r"^[0-9]+\.[0-9]{6}$")
-        self.assertIn("questions asked", run("grade", out, *common, "--levels", "C,D,E6"))
+        self.assertIn("questions asked", run("grade", out, *common, "--levels", "C,D,E6", "--jobs", 3))
         self.assertIn("0 questions asked", run("grade", out, *common, "--levels", "C,D,E6"))
         self.assertIn("| random weights | statistics of all values |", run("table", out, "--plumb", stub))
 

@@ -83,10 +83,12 @@ def write_generated(path, ids, generated, text):
     write(path, header([*ids, *generated], text, prompt=len(ids)), [])
 
 
-def write_trace(path, run, ids, calls=None, heads=None, arch=None):
+def write_trace(path, run, ids, text=None, calls=None, heads=None, arch=None):
     """All elements as F32, as an engine would write them; logits of the last row of each call only."""
     arithmetic = {"name": "foreign"}
     with TraceWriter(path, {"name": "foreign"}, {"arch": arch}, [int(i) for i in ids], arithmetic, calls) as writer:
+        if text is not None:
+            writer.header["input"]["text"] = text
         for v in run:
             rows, first = np.asarray(v.rows, np.float32).reshape(len(v.rows), -1), v.first
             h = (heads or {}).get(kind(v.name))

@@ -3,6 +3,7 @@
 Nothing is judged here but whether an answer is readable; table.py judges. Cases come in a seeded order, so the first N are a fair sample.
 """
 
+import functools
 import json
 import resource
 import shutil
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 
 from plumbbench import cases
-from plumbbench.make import Maker
+from plumbbench.make import Maker, side_by_side
 
 RESULTS = "results.jsonl"
 
@@ -79,28 +80,25 @@ def one(maker, case, level, flags, timeout):
             shutil.rmtree(made, ignore_errors=True)
 
 
-def grade(out, plumb, groups, levels, kinds, seed, limit, flags, timeout):
-    del seed  # the order is the benchmark's
+def questions(out, groups, levels, kinds, limit):
+    """[(case, level)] to be asked that were not."""
     done = {(r["case"], r["level"]) for r in results(out)}
-    maker, asked_now = Maker(out, plumb), 0
+    of_groups = [c for c in all_cases(out) if any(c["group"].startswith(g) for g in groups) and (not kinds or c["kind"] in kinds)]
+    return [(case, level) for level in levels for case in [c for c in of_groups if asked(c, level)][:limit or None]
+            if (case["id"], level) not in done]
+
+
+def answered(maker, flags, timeout, case, level):
+    return {"case": case["id"], "level": level} | one(maker, case, level, flags, timeout)
+
+
+def grade(out, plumb, groups, levels, kinds, limit, flags, timeout, jobs):
+    asked_now, ask_one = questions(out, groups, levels, kinds, limit), functools.partial(answered, Maker(out, plumb), flags, timeout)
     with open(Path(out) / RESULTS, "a") as stream:
-        for level in levels:
-            count = 0
-            for case in all_cases(out):
-                if not any(case["group"].startswith(g) for g in groups) or kinds and case["kind"] not in kinds:
-                    continue
-                if limit and count >= limit:
-                    break
-                if not asked(case, level):
-                    continue
-                count += 1
-                if (case["id"], level) in done:
-                    continue
-                answer = one(maker, case, level, flags, timeout)
-                stream.write(json.dumps({"case": case["id"], "level": level} | answer) + "\n")
-                stream.flush()
-                asked_now += 1
-                best = answer["hypotheses"][0] if answer["hypotheses"] else {}
-                print(f"{answer['cpu']:6.1f} s {level:2} {case['id']}: {answer.get('verdict', answer.get('error'))} "
-                      f"{'+'.join(best.get('faults') or []) or '-'} p={best.get('p')}", flush=True)
-    print(f"{asked_now} questions asked")
+        for answer in side_by_side(jobs, ask_one, asked_now):
+            stream.write(json.dumps(answer) + "\n")
+            stream.flush()
+            best = answer["hypotheses"][0] if answer["hypotheses"] else {}
+            print(f"{answer['cpu']:6.1f} s {answer['level']:2} {answer['case']}: {answer.get('verdict', answer.get('error'))} "
+                  f"{'+'.join(best.get('faults') or []) or '-'} p={best.get('p')}", flush=True)
+    print(f"{len(asked_now)} questions asked")

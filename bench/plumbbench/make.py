@@ -1,7 +1,9 @@
 """Makes the evidence: for each case a folder with case.json and one file per level. What exists is not made again."""
 
+import functools
 import gc
 import json
+import multiprocessing
 import sys
 import time
 from pathlib import Path
@@ -15,8 +17,8 @@ PROMPT_LEVELS = ("A", "C", "Cp", "D")
 
 
 class Maker:
-    def __init__(self, out, plumb, keep_traces=0):
-        self.out, self.plumb, self.keep = Path(out), plumb, keep_traces
+    def __init__(self, out, plumb, traces=()):
+        self.out, self.plumb, self.traces = Path(out), plumb, frozenset(traces)  # traces: ids of cases whose full trace is kept
         self.prompts = engines.Prompts(plumb)
 
     def given(self, case):
@@ -64,13 +66,13 @@ class Maker:
         if "D" in levels:
             e.write_logits(folder / "D.json", first, ids, text)
         if "A" in levels:
-            self.trace(case, folder / "A.trace", (run, all_ids, calls))
+            self.trace(case, folder / "A.trace", (run, all_ids, calls, ids, text))
 
     def trace(self, case, path, made=None):
         """The full trace of a case."""
-        run, all_ids, calls = made or self.run(case)[:3]
+        run, all_ids, calls, _, text = made or self.run(case)
         base = engines.base(case["model"])
-        e.write_trace(path, run, all_ids, calls, base.heads(), base.w.arch)
+        e.write_trace(path, run, all_ids, text, calls, base.heads(), base.w.arch)
 
     def generated(self, case, folder, levels):
         """Levels E and E6: what the model says greedily, for one prompt and for those of plumb probe; of the first prompt's
@@ -99,19 +101,22 @@ class Maker:
             self.prompts.known[key] = [ids for ids, _ in engines.model_of(right).generate(prompts, n)]
         return self.prompts.known[key]
 
+    def missing(self, case, levels):
+        """(the case as far as it was made, the levels that are not there)."""
+        known = self.out / case["id"] / "case.json"
+        case = json.loads(known.read_text()) if known.exists() else case | {"visible": {}}
+        return case, [] if "failed" in case else [level for level in levels if level not in case["visible"]]
+
     def one(self, case, levels):
         """Makes the levels of one case that are not there; returns what it did."""
         folder = self.out / case["id"]
-        known = folder / "case.json"
-        case = json.loads(known.read_text()) if known.exists() else case | {"visible": {}}
-        missing = [level for level in levels if level not in case["visible"]]
-        if not missing or "failed" in case:
-            return "there"
+        case, missing = self.missing(case, levels)
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with np.errstate(all="ignore"):
                 if set(missing) & set(PROMPT_LEVELS):
-                    self.prompt_levels(case, folder, [level for level in levels if level != "A"] + self.wants_trace(case))
+                    self.prompt_levels(case, folder, [level for level in levels if level != "A"]
+                                       + ["A"] * (case["id"] in self.traces))
                 self.generated(case, folder, missing)
         except (RuntimeError, ValueError, KeyError, IndexError, AttributeError, OSError) as error:
             case["failed"] = f"{type(error).__name__}: {error}"[:300]
@@ -119,14 +124,8 @@ class Maker:
             case["visible"].setdefault(level, False)
         part = folder / "case.part"
         part.write_text(json.dumps(case, indent=1))
-        part.rename(known)
+        part.rename(folder / "case.json")
         return case.get("failed") or " ".join(k for k, v in case["visible"].items() if v)
-
-    def wants_trace(self, case):
-        if self.keep > 0 and case["kind"] in ("single", "outside") and cases.seeded("trace", case["id"]).random() < 0.15:
-            self.keep -= 1
-            return ["A"]
-        return []
 
 
 def models(group, plumb):
@@ -138,22 +137,57 @@ def models(group, plumb):
     return [(f"random-{c.name}", path) for c, path in harness.small_models() if c.name in cases.RANDOM]
 
 
-def make(out, plumb, groups, levels, kinds, seed, limit, keep):
-    maker, made = Maker(out, plumb, keep), 0
+def traced(planned, count):
+    """Ids of the cases whose full trace is kept."""
+    some = [c["id"] for c in planned if c["kind"] in ("single", "outside") and cases.seeded("trace", c["id"]).random() < 0.15]
+    return some[:count]
+
+
+def make(out, plumb, groups, levels, kinds, seed, limit, traces, jobs):
+    planned = []
     for group in groups:
         for name, path in models(group, plumb):
-            planned = list(cases.plan(seed, name, path, engines.base(path), plumb))
-            assert len({c["id"] for c in planned}) == len(planned), "two cases have one name"
-            for case in sorted(planned, key=cases.order):
-                if kinds and case["kind"] not in kinds or limit and made >= limit:
-                    continue
-                start = time.time()
-                done = maker.one(case, levels)
-                gc.collect()  # replaced parts refer to their model
-                if done != "there":
-                    made += 1
-                    print(f"{time.time() - start:5.1f} s  {case['id']}: {done}", flush=True)
-    print(f"{made} cases made", file=sys.stderr)
+            of_model = list(cases.plan(seed, name, path, engines.base(path), plumb))
+            assert len({c["id"] for c in of_model}) == len(of_model), "two cases have one name"
+            planned += [c for c in sorted(of_model, key=cases.order) if not kinds or c["kind"] in kinds]
+    Path(out).mkdir(parents=True, exist_ok=True)
+    maker = Maker(out, plumb, traced(planned, traces))
+    wanted = [c for c in planned if maker.missing(c, levels)[1]][:limit or None]
+    if "E6" in levels:
+        for path in sorted({c["model"] for c in wanted}):  # before several processes ask for them
+            maker.prompts.probes(path, out)
+    for case, seconds, done in side_by_side(jobs, functools.partial(one_timed, maker), [(case, levels) for case in wanted]):
+        print(f"{seconds:5.1f} s  {case}: {done}", flush=True)
+    print(f"{len(wanted)} cases made", file=sys.stderr)
+
+
+def one_timed(maker, case, levels):
+    start = time.time()
+    done = maker.one(case, levels)
+    gc.collect()  # replaced parts refer to their model
+    return case["id"], time.time() - start, done
+
+
+def side_by_side(jobs, function, calls):
+    """What a function of a list of arguments returns for each, as they end; jobs: processes, each with its own copy of what the
+    function holds, shared as long as it does not change."""
+    if jobs == 1:
+        yield from (function(*call) for call in calls)
+        return
+    with multiprocessing.get_context("fork").Pool(jobs, SideBySide, (function, )) as pool:
+        yield from pool.imap_unordered(SideBySide.call, calls)
+
+
+class SideBySide:
+    """A process's own copy of the function."""
+    function = None
+
+    def __init__(self, function):
+        SideBySide.function = function
+
+    @staticmethod
+    def call(arguments):
+        return SideBySide.function(*arguments)
 
 
 def same_rows(run, like):
