@@ -49,7 +49,7 @@ def one_model(path):
     right = tensors(path)
     entries = [e for e in json.loads(subprocess.run([d.h.PLUMB, "faults", "list", "--json"], capture_output=True, text=True, check=True).stdout)
                if e["poison"] and not e["control"] and e["id"][0] in "ABCDE"]
-    count = dict.fromkeys(("files", "placed", "exact", "harmless", "refused"), 0)
+    count = dict.fromkeys(("files", "placed", "exact", "harmless", "refused", "metadata"), 0)
     with tempfile.TemporaryDirectory() as work:
         poisoned, trace = Path(work) / "poisoned.gguf", Path(work) / "t"
         for e in entries:
@@ -59,9 +59,11 @@ def one_model(path):
             wrong = wrong_values(right, poisoned)
             recorded = subprocess.run([d.h.PLUMB, "record", "--python", sys.executable, "llamacpp", "-m", poisoned, "-p", TEXT, "-o", trace],
                                       capture_output=True, text=True)
-            if recorded.returncode or not wrong:
+            if recorded.returncode:
                 count["refused"] += 1
-                print(f"  {e['id']}: {(recorded.stderr.strip().splitlines() or ['metadata alone'])[-1]}", flush=True)
+                print(f"  {e['id']}: {(recorded.stderr.strip().splitlines() or ['it failed'])[-1]}", flush=True)
+            elif not wrong:
+                count["metadata"] += 1  # no tensor differs
             else:
                 code, found = d.diff(trace, "-m", path)
                 differ = set(found["differ"])
