@@ -67,14 +67,16 @@ def shortened(answer):
     return kept
 
 
-def one(maker, case, level, flags, timeout):
+def one(maker, flags, timeout, case, level):
+    """The line that is kept of one question."""
     evidence, made = files(maker.out, case, level), None
     try:
         if level == "A" and not evidence[0].exists():
             made = Path(tempfile.mkdtemp(dir=maker.out, prefix=".A-"))
             evidence = [made / "A.trace"]
             maker.trace(case, evidence[0])
-        return shortened(ask(maker.plumb, evidence, case["model"], flags, timeout))
+        answer = ask(maker.plumb, evidence, case["model"], flags, timeout)
+        return {"case": case["id"], "level": level} | shortened(answer)
     finally:
         if made:
             shutil.rmtree(made, ignore_errors=True)
@@ -88,12 +90,8 @@ def questions(out, groups, levels, kinds, limit):
             if (case["id"], level) not in done]
 
 
-def answered(maker, flags, timeout, case, level):
-    return {"case": case["id"], "level": level} | one(maker, case, level, flags, timeout)
-
-
 def grade(out, plumb, groups, levels, kinds, limit, flags, timeout, jobs):
-    asked_now, ask_one = questions(out, groups, levels, kinds, limit), functools.partial(answered, Maker(out, plumb), flags, timeout)
+    asked_now, ask_one = questions(out, groups, levels, kinds, limit), functools.partial(one, Maker(out, plumb), flags, timeout)
     with open(Path(out) / RESULTS, "a") as stream:
         for answer in side_by_side(jobs, ask_one, asked_now):
             stream.write(json.dumps(answer) + "\n")

@@ -107,10 +107,9 @@ class Maker:
         case = json.loads(known.read_text()) if known.exists() else case | {"visible": {}}
         return case, [] if "failed" in case else [level for level in levels if level not in case["visible"]]
 
-    def one(self, case, levels):
-        """Makes the levels of one case that are not there; returns what it did."""
+    def one(self, case, levels, missing):
+        """Makes the levels of one case that are missing; returns what it did."""
         folder = self.out / case["id"]
-        case, missing = self.missing(case, levels)
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with np.errstate(all="ignore"):
@@ -152,18 +151,18 @@ def make(out, plumb, groups, levels, kinds, seed, limit, traces, jobs):
             planned += [c for c in sorted(of_model, key=cases.order) if not kinds or c["kind"] in kinds]
     Path(out).mkdir(parents=True, exist_ok=True)
     maker = Maker(out, plumb, traced(planned, traces))
-    wanted = [c for c in planned if maker.missing(c, levels)[1]][:limit or None]
+    wanted = [(c, levels, missing) for c, missing in (maker.missing(c, levels) for c in planned) if missing][:limit or None]
     if "E6" in levels:
-        for path in sorted({c["model"] for c in wanted}):  # before several processes ask for them
+        for path in sorted({c["model"] for c, *_ in wanted}):  # before several processes ask for them
             maker.prompts.probes(path, out)
-    for case, seconds, done in side_by_side(jobs, functools.partial(one_timed, maker), [(case, levels) for case in wanted]):
+    for case, seconds, done in side_by_side(jobs, functools.partial(one_timed, maker), wanted):
         print(f"{seconds:5.1f} s  {case}: {done}", flush=True)
     print(f"{len(wanted)} cases made", file=sys.stderr)
 
 
-def one_timed(maker, case, levels):
+def one_timed(maker, case, levels, missing):
     start = time.time()
-    done = maker.one(case, levels)
+    done = maker.one(case, levels, missing)
     gc.collect()  # replaced parts refer to their model
     return case["id"], time.time() - start, done
 
