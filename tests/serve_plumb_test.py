@@ -170,6 +170,17 @@ class Receipts(Case):
     flags = ("-np", "4", "--temp", "0.7", "--top-k", "30")
     body = {"prompt": TEXT, "max_tokens": 8, "logprobs": 1, "ignore_eos": True}
 
+    def text(self, tokens):
+        """An answer's text: its control tokens, the first 17 of the vocabulary, are in the receipt and not in the text."""
+        return self.ask("/detokenize", {"tokens": [t for t in tokens if t >= 17]})["content"]
+
+    def test_control_tokens_drawn_past_the_end_of_a_text_are_in_the_receipt_alone(self):
+        found = self.ask("/plumb/record", {**self.body, "model": "smol", "n": 2, "seed": 36})
+        tokens = [answer["tokens"] for answer in found["receipt"]["answers"]]
+        self.assertIn(2, tokens[1])  # <|im_end|>
+        self.assertEqual([self.text(t) for t in tokens], [choice["text"] for choice in found["completion"]["choices"]])
+        self.assertTrue(self.ask("/plumb/replay", {"receipt": found["receipt"]})["same"])
+
     def test_a_receipt_holds_what_came_and_replays_as_the_same(self):
         found = self.ask("/plumb/record", {**self.body, "model": "smol", "n": 2})
         receipt, answers = found["receipt"], found["receipt"]["answers"]
@@ -180,7 +191,7 @@ class Receipts(Case):
         for choice, again, answer in zip(found["completion"]["choices"], plain["choices"], answers):
             self.assertEqual(choice, again)
             self.assertEqual(answer["prompt"], self.ids)
-            self.assertEqual(self.ask("/detokenize", {"tokens": answer["tokens"]})["content"], choice["text"])
+            self.assertEqual(self.text(answer["tokens"]), choice["text"])
             self.assertEqual((len(answer["tokens"]), len(answer["logits"])), (8, 8))
         out = self.folder / "l.npy"
         ids = self.ids + answers[1]["tokens"]
