@@ -29,7 +29,7 @@ struct TextOptions {
   bool flips_special = false;     // control tokens read as text, or text as control tokens
   bool newline_is_space = false;  // before the text is cut into tokens
   bool drops_control = false;     // control tokens are left out: no chat template
-  bool drops_turn = false;        // what follows the last end of a turn is left out
+  bool drops_turn = false;        // the turn that follows the last end of one is left out
   bool drops_last = false;        // the last id is left out
   bool appends_eos = false;
 };

@@ -34,10 +34,12 @@ std::vector<int> encode_text(const Variant& variant, const std::string& text, En
   const auto control = [&](int id) {
     return tokenizer.type(id) == TokenType::control && id != tokenizer.bos();
   };
-  if (o.drops_turn) {
+  if (o.drops_turn) {  // what templates write between the end of a turn and the next, a line break, stays
     const auto end =
         std::find_if(ids.rbegin(), ids.rend(), [&](int id) { return tokenizer.is_end_of_generation(id); });
-    if (end != ids.rend()) ids.erase(end.base(), ids.end());
+    const auto next =
+        std::find_if(end.base(), ids.end(), [&](int id) { return tokenizer.type(id) == TokenType::control; });
+    if (end != ids.rend()) ids.erase(next != ids.end() ? next : end.base(), ids.end());
   }
   if (o.drops_control) ids.erase(std::remove_if(ids.begin(), ids.end(), control), ids.end());
   if (o.drops_last && ids.size() > 1) ids.pop_back();
