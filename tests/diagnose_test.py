@@ -153,6 +153,13 @@ class Diagnose(unittest.TestCase):
         self.assertEqual((status, d["verdict"], d["first"]), (1, "named", "input.tokens"))
         self.assertIn("K2", named(d))
 
+    def test_ids_that_are_not_those_of_the_text_are_never_consistent(self):
+        values = Faulty(self.path, [], "q8").values(self.ids)
+        records = json.loads(self.statistics(values).read_text())["records"]
+        for shown, answer in ((records, (2, "unknown", "input.tokens")), ([], (3, "unusable", "input.tokens"))):
+            status, d = diagnose(self.evidence(shown, text="Hello world"), "-m", self.path)
+            self.assertEqual((status, d["verdict"], d["first"]), answer)
+
     def test_an_interrupt_ends_it_with_the_best_answer_so_far_or_none(self):
         _, values = self.values("F13 rotated the other way")
         for after in (0.2, 1.0):

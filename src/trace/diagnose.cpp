@@ -266,8 +266,10 @@ bool settle_full(const DiagnoseRequest& request, Represented& represented, Diagn
   return false;
 }
 
+constexpr const char* kIds = "input.tokens";
+
 // Where the prompt's text is known: ids that are not ours, and which habit with text makes them. True if that
-// settles it.
+// settles it; else d.first says that they are not the text's.
 bool settle_text(const DiagnoseRequest& request, Diagnosis& d) {
   const Header& h = request.theirs[0]->header();
   const Json* input = h.json.find("input");
@@ -288,8 +290,9 @@ bool settle_text(const DiagnoseRequest& request, Diagnosis& d) {
       d.candidates[0].same.push_back(set);
     }
   }
+  d.first = kIds;
   if (d.candidates.empty()) return false;
-  d.verdict = Diagnosis::Verdict::named, d.first = "input.tokens", d.p_outside = .02;
+  d.verdict = Diagnosis::Verdict::named, d.p_outside = .02;
   return true;
 }
 
@@ -321,6 +324,7 @@ Diagnosis diagnose(const DiagnoseRequest& request) {
   for (const Trace* t : request.theirs) observe(*t, request.model.program(), represented, evidence);
   if (evidence.numbers() == 0 && !evidence.has_ids()) {
     d.reason = "no number or generated id that says anything about this model's values";
+    if (d.first == kIds) d.reason = "its ids are not those of its text, and there is " + d.reason;
     return d;
   }
   complete(request.model.program(), evidence);
@@ -342,6 +346,8 @@ Diagnosis diagnose(const DiagnoseRequest& request) {
     d.complete = false;
   }
   judge(simulator, search.found, d);
+  if (d.first == kIds && d.verdict == Diagnosis::Verdict::consistent)
+    d.verdict = Diagnosis::Verdict::unknown, d.suspect = kIds;
   d.excluded = search.excluded(d.candidates);
   simulator.save();
   d.tried += simulator.tried();
