@@ -104,7 +104,7 @@ void Comparison::add(int64_t position, std::span<const double> theirs, std::span
   for (size_t i = 0; i < ours.size(); ++i) {
     const double a = theirs[i], b = ours[i];
     if (!std::isfinite(a) || !std::isfinite(b)) {
-      if (std::isfinite(b)) d_.finite = false;
+      if (std::isfinite(a) != std::isfinite(b)) d_.finite = false;
       continue;
     }
     const double delta = a - b;

@@ -41,7 +41,7 @@ struct Difference {
   std::vector<std::pair<int64_t, double>> by_token;  // position and error
   std::vector<double> by_head;
   std::string gauge;   // what was undone before comparing
-  bool finite = true;  // theirs has neither NaN nor infinity where ours has none
+  bool finite = true;  // NaN and infinities are where the other has some too
   double floor = 0;    // error that rounding explains
   double score = 0;    // error over what floor and printing allow; above 1: too much
   double noise = 0;    // largest error of a statistic over what rounding does to that one
