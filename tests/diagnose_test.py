@@ -15,6 +15,7 @@ import numpy as np  # noqa: E402
 import trace_file  # noqa: E402
 from diff_test import model_path, printed_statistics  # noqa: E402
 from faults import FAULTS, Faulty  # noqa: E402
+from faults_inner import INNER  # noqa: E402
 
 MODEL = "llama-Q4_0"
 SHOWN = {  # planted: the ids that are right answers
@@ -159,6 +160,12 @@ class Diagnose(unittest.TestCase):
         for shown, answer in ((records, (2, "unknown", "input.tokens")), ([], (3, "unusable", "input.tokens"))):
             status, d = diagnose(self.evidence(shown, text="Hello world"), "-m", self.path)
             self.assertEqual((status, d["verdict"], d["first"]), answer)
+
+    def test_masked_scores_may_be_a_number_where_the_catalogue_has_minus_infinity(self):
+        for fault, answers in (("G7 self not seen", {"G7d"}), ("G12b softmax over heads", {"G12c"})):
+            model = Faulty(self.path, [INNER[fault].plant], "q8")
+            _, d = diagnose(self.statistics(model.values(self.ids)), "-m", self.path)
+            self.assertEqual((d["verdict"], named(d) & answers), ("named", answers))
 
     def test_an_interrupt_ends_it_with_the_best_answer_so_far_or_none(self):
         _, values = self.values("F13 rotated the other way")

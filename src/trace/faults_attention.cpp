@@ -13,6 +13,10 @@ Edit wrong_with(std::function<void(WrongAttention&, double)> change) {
   return on_with<Attention>("*", [change](Attention& a, double p) { change(a.wrong, p); });
 }
 
+// Masked scores as most frameworks have them, the least number of a type: a row of nothing else has equal
+// weights.
+void finite(WrongAttention& w) { w.masked = MaskedScore::number, w.mask_value = -1e30; }
+
 using Factor = std::function<double(const Sizes&)>;  // on the right scale
 Edit scaled(Factor factor) {
   return [=](Variant& v, double) -> std::string {
