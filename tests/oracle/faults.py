@@ -110,7 +110,7 @@ fault("D3 multiplied by the root", NORMS)(
     change_norm(None, lambda m, x, w: x * np.sqrt(np.mean(x * x, -1, keepdims=True) + m.eps) * w))
 fault("D4 LayerNorm", "attn_norm ffn_norm output_norm")(
     change_norm(("attn_norm", "ffn_norm", "output_norm"), lambda m, x, w: nm.rms_norm(x - x.mean(-1, keepdims=True), w, m.eps)))
-fault("D5 sum for mean", NORMS)(change_norm(None, lambda m, x, w: nm.rms_norm(x, w, m.eps) / math.sqrt(x.shape[-1])))
+fault("D5 sum for mean", NORMS)(change_norm(None, lambda m, x, w: nm.rms_norm(x, w, m.eps / x.shape[-1]) / math.sqrt(x.shape[-1])))
 fault("D6 the 1 of (1 + w) missing", NORMS, GEMMA)(change_norm(None, lambda m, x, w: nm.rms_norm(x, w - 1, m.eps)))
 fault("D7 1 added to the weight", NORMS)(change_norm(None, lambda m, x, w: nm.rms_norm(x, w + 1, m.eps)))
 fault("D8 weight applied twice", "attn_norm ffn_norm")(
