@@ -167,6 +167,11 @@ class Diagnose(unittest.TestCase):
             _, d = diagnose(self.statistics(model.values(self.ids)), "-m", self.path)
             self.assertEqual((d["verdict"], named(d) & answers), ("named", answers))
 
+    def test_half_of_the_elements_may_turn_at_the_speeds_of_the_whole_head(self):
+        _, values = self.values("F7 only half of the pairs are rotated")
+        _, d = diagnose(self.statistics(values), "-m", self.path)
+        self.assertEqual((d["verdict"], d["hypotheses"][0]["faults"]), ("named", ["F7d"]))
+
     def test_an_interrupt_ends_it_with_the_best_answer_so_far_or_none(self):
         _, values = self.values("F13 rotated the other way")
         for after in (0.2, 1.0):

@@ -60,6 +60,7 @@ const char* field(const WrongRope& w) {
                 {"offset", w.offset != right.offset},
                 {"backwards", w.backwards != right.backwards},
                 {"slowest_first", w.slowest_first != right.slowest_first},
+                {"turned", w.turned != right.turned},
                 {"angle", w.angle != right.angle},
                 {"table", w.table != right.table}});
 }

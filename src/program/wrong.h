@@ -57,6 +57,7 @@ struct WrongRope {
   double offset = 0;           // added to the position
   bool backwards = false;      // turns the other way
   bool slowest_first = false;  // frequencies in reverse order
+  double turned = 1;           // share of the pairs, the fastest first, that turn at all
   Rounded angle = Rounded::none;
   Rounded table = Rounded::none;  // cosine and sine
   bool operator==(const WrongRope&) const = default;

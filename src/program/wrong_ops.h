@@ -180,7 +180,7 @@ void rope_wrongly(const Rope& rope, const T* factors, double position, int dim, 
   const WrongRope& w = rope.wrong;
   std::copy(x, x + dim, y);
   const int pairs = rope.dims / 2;
-  for (int i = 0; i < pairs; ++i) {
+  for (int i = 0; i < int(w.turned * pairs); ++i) {
     const int f = w.slowest_first ? pairs - 1 - i : i;
     const Turn turn = rope_turn(rope, factors ? double(factors[f]) : 1.0, position, f);
     const double angle = rounded(w.angle, turn.angle) * (w.backwards ? -1 : 1);
