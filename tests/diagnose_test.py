@@ -16,6 +16,7 @@ import trace_file  # noqa: E402
 from diff_test import model_path, printed_statistics  # noqa: E402
 from faults import FAULTS, Faulty  # noqa: E402
 from faults_inner import INNER  # noqa: E402
+from faults_more import MORE  # noqa: E402
 
 MODEL = "llama-Q4_0"
 SHOWN = {  # planted: the ids that are right answers
@@ -171,6 +172,11 @@ class Diagnose(unittest.TestCase):
         _, values = self.values("F7 only half of the pairs are rotated")
         _, d = diagnose(self.statistics(values), "-m", self.path)
         self.assertEqual((d["verdict"], d["hypotheses"][0]["faults"]), ("named", ["F7d"]))
+
+    def test_the_last_of_two_layers_may_be_skipped(self):
+        model = Faulty(self.path, [MORE["A17 last layer not run"].plant], "q8")
+        _, d = diagnose(self.ten_logits(model.values(self.ids)), "-m", self.path)
+        self.assertEqual((d["verdict"], d["hypotheses"][0]["faults"]), ("named", ["A17"]))
 
     def test_an_interrupt_ends_it_with_the_best_answer_so_far_or_none(self):
         _, values = self.values("F13 rotated the other way")

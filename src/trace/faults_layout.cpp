@@ -186,7 +186,9 @@ int64_t by_group(const Sizes& s, int64_t, int64_t r) {
 Edit skipped(std::function<bool(int l, int n)> drop) {
   return [=](Variant& v, double) -> std::string {
     Program& p = v.program;
-    if (p.n_layer < 3) return "the model has fewer than three layers";
+    bool some = false;
+    for (int l = 0; l < p.n_layer; ++l) some = some || !drop(l, p.n_layer);
+    if (!some) return "the model has no other layer";
     Value stream = p.nodes[size_t(node_of(p, 0, "attn_norm"))].in[0];
     for (int l = 0; l < p.n_layer; ++l) {
       const Value start = p.nodes[size_t(node_of(p, l, "attn_norm"))].in[0], end = node_of(p, l, "ffn_out");
