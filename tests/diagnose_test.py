@@ -15,6 +15,7 @@ import numpy as np  # noqa: E402
 import trace_file  # noqa: E402
 from diff_test import model_path, printed_statistics  # noqa: E402
 from faults import FAULTS, Faulty  # noqa: E402
+from faults_bytes import BYTES  # noqa: E402
 from faults_inner import INNER  # noqa: E402
 from faults_more import MORE  # noqa: E402
 
@@ -92,6 +93,13 @@ class Diagnose(unittest.TestCase):
         trace = trace_file.write(self.folder / "two", self.ids, values, model.w.arch, model.heads())
         status, d = diagnose(trace, "-m", self.path)
         self.assertEqual((status, d["verdict"], sorted(d["hypotheses"][0]["faults"])), (1, "named", ["F13", "I1b"]))
+
+    def test_a_fault_that_breaks_every_number_is_named_alone(self):
+        """Nothing beside it: not a lost precision that hides what differs, not the arithmetic of a healthy engine."""
+        model = Faulty(self.path, [BYTES["B5 f16 scales read as bf16"].plant], "q8")
+        trace = trace_file.write(self.folder / "broken", self.ids, model.values(self.ids), model.w.arch, model.heads())
+        _, d = diagnose(trace, "-m", self.path)
+        self.assertEqual((d["verdict"], d["hypotheses"][0]["faults"]), ("named", ["B5"]))
 
     def test_a_parameter_is_found_between_the_points_of_the_grid(self):
         model = Faulty(self.path, [], "q8")

@@ -207,13 +207,16 @@ class LocalSearch {
     });
   }
 
-  // The best so far with each single fault that explains something.
+  // The best so far with each single fault that explains something. Not with lost precision: with enough
+  // noise anything is explained.
   void combine() {
     std::vector<FaultSet> helpers, sets;
+    std::vector<Local> bases;
     for (const Local& l : found_) {
+      if (l.faults[0].fault->control || l.faults[0].fault->id[0] == 'M') continue;
+      if (bases.size() < kBases) bases.push_back(l);
       if (l.faults.size() == 1 && helps(l) && helpers.size() < kSingles) helpers.push_back(l.faults);
     }
-    const std::vector<Local> bases(found_.begin(), found_.begin() + int64_t(std::min(found_.size(), kBases)));
     for (const Local& base : bases) {
       for (const FaultSet& more : helpers) {
         if (std::any_of(base.faults.begin(), base.faults.end(),
