@@ -94,6 +94,14 @@ class Diagnose(unittest.TestCase):
         status, d = diagnose(trace, "-m", self.path)
         self.assertEqual((status, d["verdict"], sorted(d["hypotheses"][0]["faults"])), (1, "named", ["F13", "I1b"]))
 
+    def test_a_name_that_an_operation_contradicts_is_not_given(self):
+        """The weights of the layers' norms twice, not of the last: a fault of all norms explains the rest of it, and output_norm is right."""
+        model, values = self.values("D8 weight applied twice")
+        trace = trace_file.write(self.folder / "layers", self.ids, values, model.w.arch, model.heads())
+        status, d = diagnose(trace, "-m", self.path)
+        self.assertEqual((status, d["verdict"], d["first"]), (2, "unknown", "blk.0.attn_norm"))
+        self.assertLess(d["hypotheses"][0]["p"], 0.2)
+
     def test_a_fault_that_breaks_every_number_is_named_alone(self):
         """Nothing beside it: not a lost precision that hides what differs, not the arithmetic of a healthy engine."""
         model = Faulty(self.path, [BYTES["B5 f16 scales read as bf16"].plant], "q8")

@@ -251,12 +251,20 @@ bool from_operations(const LocalRequest& local, Diagnosis& d) {
   return true;
 }
 
+struct Compared {
+  const Trace* theirs;
+  Diff diff;
+};
+
 // Full traces are compared operation by operation: true if that settles it. Else what is known of how they
-// represent values, and of the first that is beyond rounding.
-bool settle_full(const DiagnoseRequest& request, Represented& represented, Diagnosis& d) {
+// represent values, of the first that is beyond rounding, and of each operation.
+bool settle_full(const DiagnoseRequest& request, Represented& represented, std::vector<Compared>& compared,
+                 Diagnosis& d) {
   for (const Trace* theirs : request.theirs) {
     if (!is_full(*theirs)) continue;
-    const Diff diff = trace::diff({.theirs = *theirs, .model = &request.model, .cache = request.cache});
+    compared.push_back(
+        {theirs, trace::diff({.theirs = *theirs, .model = &request.model, .cache = request.cache})});
+    const Diff& diff = compared.back().diff;
     for (const Difference& v : diff.values) {
       if (!v.gauge.empty()) represented[v.value] = v.gauge;
     }
@@ -296,6 +304,13 @@ bool settle_text(const DiagnoseRequest& request, Diagnosis& d) {
   return true;
 }
 
+// Not what was found, because of that value.
+void doubt(const std::string& value, Diagnosis& d) {
+  constexpr double kOutside = .9;
+  for (Candidate& c : d.candidates) c.p *= (1 - kOutside) / std::max(1 - d.p_outside, 1e-9);
+  d.verdict = Diagnosis::Verdict::unknown, d.suspect = value, d.p_outside = kOutside;
+}
+
 }  // namespace
 
 std::string describe(const FaultSet& faults) {
@@ -317,7 +332,8 @@ Diagnosis diagnose(const DiagnoseRequest& request) {
   };
   for (const Trace* t : request.theirs)
     check_tokens(request.model, t->header().tokens, 0, request.model.program().n_ctx_train);
-  if (settle_text(request, d) || settle_full(request, represented, d)) {
+  std::vector<Compared> compared;
+  if (settle_text(request, d) || settle_full(request, represented, compared, d)) {
     d.seconds = seconds();
     return d;
   }
@@ -346,8 +362,12 @@ Diagnosis diagnose(const DiagnoseRequest& request) {
     d.complete = false;
   }
   judge(simulator, search.found, d);
-  if (d.first == kIds && d.verdict == Diagnosis::Verdict::consistent)
-    d.verdict = Diagnosis::Verdict::unknown, d.suspect = kIds;
+  if (d.first == kIds && d.verdict == Diagnosis::Verdict::consistent) doubt(kIds, d);
+  for (const Compared& r : compared) {
+    if (d.verdict != Diagnosis::Verdict::named || r.diff.lit.empty()) break;
+    const std::string right = contradicted_by({request, *r.theirs, r.diff}, d.candidates[0].faults);
+    if (!right.empty()) doubt(right, d);
+  }
   d.excluded = search.excluded(d.candidates);
   simulator.save();
   d.tried += simulator.tried();

@@ -55,6 +55,15 @@ class LocalSearch {
     return report();
   }
 
+  std::string contradicts(const FaultSet& faults) {
+    health_ = *evaluate({});
+    const std::optional<Local> l = evaluate(faults);
+    for (size_t i = 0; l && i < targets_.size(); ++i) {
+      if (explained(health_, i) && !explained(*l, i)) return targets_[i].value;
+    }
+    return {};
+  }
+
  private:
   void find_gauges() {
     const Gauges gauges(model_.program().arch, &model_);
@@ -272,5 +281,9 @@ class LocalSearch {
 }  // namespace
 
 LocalDiagnosis diagnose_locally(const LocalRequest& request) { return LocalSearch(request).run(); }
+
+std::string contradicted_by(const LocalRequest& request, const FaultSet& faults) {
+  return LocalSearch(request).contradicts(faults);
+}
 
 }  // namespace plumb::trace

@@ -24,4 +24,7 @@ struct LocalDiagnosis {
 
 LocalDiagnosis diagnose_locally(const LocalRequest& request);
 
+/// An operation that agrees as it is and would not under the faults; empty: none.
+std::string contradicted_by(const LocalRequest& request, const FaultSet& faults);
+
 }  // namespace plumb::trace
