@@ -109,6 +109,12 @@ class Diagnose(unittest.TestCase):
         _, d = diagnose(trace, "-m", self.path)
         self.assertEqual((d["verdict"], d["hypotheses"][0]["faults"]), ("named", ["B5"]))
 
+    def test_two_faults_are_both_named_from_ten_logits_where_one_of_them_is_near(self):
+        _, values = self.values("F13 rotated the other way", "I1 gate and up exchanged")
+        _, d = diagnose(self.ten_logits(values), "-m", self.path)
+        self.assertEqual((d["verdict"], len(d["hypotheses"][0]["faults"])), ("named", 2))
+        self.assertTrue("F13" in named(d) and {"I1", "I1b"} & named(d), named(d))
+
     def test_a_parameter_is_found_between_the_points_of_the_grid(self):
         model = Faulty(self.path, [], "q8")
         model.eps = 3.3e-3

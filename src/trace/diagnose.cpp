@@ -74,6 +74,14 @@ class Search {
     sort(found);
   }
 
+  // Where only the output was seen.
+  void pairs() {
+    std::vector<Hypothesis> list = pair_up(s_, found, depths_.back(), request_.progress);
+    fit(list, depths_.back());
+    found.insert(found.end(), list.begin(), list.end());
+    sort(found);
+  }
+
   // Sets of one fault more than those at hand, where the best leaves something unexplained.
   void larger_sets() {
     const bool early = !shallow_.empty() && !s_.doubtful(best_of(shallow_)).empty();
@@ -349,6 +357,10 @@ Diagnosis diagnose(const DiagnoseRequest& request) {
   try {
     search.singles();
     for (size_t size = 2; int(size) <= request.max_faults && evidence.numbers() > 0; ++size) {
+      if (shows_output_alone(evidence)) {
+        if (!is_explained(simulator, search.found) || is_rough(simulator, search.found)) search.pairs();
+        break;
+      }
       // Ids alone tell too little of two. Where one fault more brought nothing, two will not.
       if (is_explained(simulator, search.found) || (size > 2 && search.found[0].faults.size() + 1 < size))
         break;

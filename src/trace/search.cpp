@@ -12,7 +12,7 @@ namespace plumb::trace {
 namespace {
 
 constexpr size_t kFirstGroups = 4;  // evidence that the first, shallowest pass should see
-constexpr size_t kBases = 40, kKept = 24;
+constexpr size_t kBases = 40, kNearest = 2, kKept = 24;
 // Layers that all sets together may run, from the best base on.
 constexpr size_t kGapLayers = 4000, kWideLayers = 1600;
 
@@ -88,33 +88,107 @@ bool contains(const FaultSet& set, const Fault* f) {
   return std::any_of(set.begin(), set.end(), [&](const ChosenFault& c) { return c.fault == f; });
 }
 
+std::string ids_of(const FaultSet& faults) {
+  std::string ids;
+  for (const ChosenFault& c : faults) ids += std::string(c.fault->id) + " ";
+  return ids;
+}
+
+// Lost precision moves everything a little: with it anything could be explained.
+bool may_have_company(const FaultSet& faults) {
+  return !faults.empty() && !faults[0].fault->control && faults[0].fault->id[0] != 'M';
+}
+
 struct Base {
   const Hypothesis* h;
   Gap gap;
 };
 
 // Those that explain most of the beginning; of each set of faults the best parameters.
-std::vector<Base> choose_bases(Simulator& s, const std::vector<Hypothesis>& bases, size_t most) {
+std::vector<Base> choose_bases(Simulator& s, const std::vector<Hypothesis>& bases) {
   std::vector<Base> chosen;
   std::set<std::string> seen;
   for (const Hypothesis& h : bases) {
-    // Lost precision moves everything a little: with it anything could be explained.
-    if (h.control() || h.faults.empty() || h.faults[0].fault->id[0] == 'M') continue;
-    std::string ids;
-    for (const ChosenFault& c : h.faults) ids += std::string(c.fault->id) + " ";
-    if (!seen.insert(ids).second) continue;
+    if (!may_have_company(h.faults) || !seen.insert(ids_of(h.faults)).second) continue;
     if (const std::optional<Gap> gap = gap_of(s, h)) chosen.push_back({&h, *gap});
-    if (chosen.size() == 2 * most) break;
+    if (chosen.size() == 2 * kBases) break;
   }
   std::stable_sort(chosen.begin(), chosen.end(), [](const Base& a, const Base& b) {
     return std::pair(-int64_t(a.gap.group), -a.h->log_likelihood) <
            std::pair(-int64_t(b.gap.group), -b.h->log_likelihood);
   });
-  if (chosen.size() > most) chosen.resize(most);
+  if (chosen.size() > kBases) chosen.resize(kBases);
+  return chosen;
+}
+
+// Sets, and how near their predictions in f32 are to the numbers.
+class Tries {
+ public:
+  Tries(Simulator& s, int depth) : s_(s), depth_(depth) {}
+  size_t size() const { return tries_.size(); }
+  void add(FaultSet faults, const ChosenFault& more) {
+    faults.push_back(more);
+    if (const std::optional<Prediction> x = s_.exact(faults, depth_))
+      tries_.push_back({std::move(faults), s_.distance(*x)});
+  }
+  // The nearest in all arithmetics.
+  std::vector<Hypothesis> run() {
+    std::stable_sort(tries_.begin(), tries_.end(),
+                     [](const Try& a, const Try& b) { return a.distance < b.distance; });
+    std::vector<Hypothesis> out;
+    for (size_t i = 0; i < std::min(tries_.size(), kKept); ++i) {
+      if (std::optional<Hypothesis> h = s_.run(tries_[i].faults, depth_)) out.push_back(std::move(*h));
+    }
+    return out;
+  }
+
+ private:
+  struct Try {
+    FaultSet faults;
+    double distance;
+  };
+  Simulator& s_;
+  int depth_;
+  std::vector<Try> tries_;
+};
+
+bool same_numbers(const Prediction& a, const Prediction& b) {
+  for (size_t g = 0; g < a.size(); ++g) {
+    for (size_t i = 0; i < a[g].x.size(); ++i) {
+      const double unit = std::max({std::abs(a[g].x[i]), a[g].size, 1e-30});
+      if (!(std::abs(a[g].x[i] - b[g].x[i]) < 1e-6 * unit)) return false;
+    }
+  }
+  return true;
+}
+
+bool is_finite(const Prediction& p) {
+  return std::all_of(p.begin(), p.end(), [](const PredictedGroup& g) {
+    return std::all_of(g.x.begin(), g.x.end(), [](double x) { return std::isfinite(x); });
+  });
+}
+
+// Single faults that change the numbers, of those that do the same the first.
+std::vector<ChosenFault> distinct_faults(Simulator& s, int depth) {
+  std::vector<ChosenFault> chosen;
+  std::vector<Prediction> seen = {s.health().exact};
+  for (const FaultSet& f : single_faults(s.model(), s.evidence())) {
+    if (!may_have_company(f) || !of_the_wild(f[0])) continue;
+    std::optional<Prediction> x = s.exact(f, depth);
+    if (!x || std::any_of(seen.begin(), seen.end(), [&](const Prediction& p) { return same_numbers(*x, p); }))
+      continue;
+    seen.push_back(std::move(*x));
+    chosen.push_back(f[0]);
+  }
   return chosen;
 }
 
 }  // namespace
+
+bool shows_output_alone(const Evidence& evidence) {
+  return std::all_of(evidence.groups.begin(), evidence.groups.end(),
+                     [](const Observed& o) { return o.value == "logits" || o.value == "output_norm"; });
+}
 
 std::vector<int> depths_of(const Evidence& evidence, int n_layer) {
   std::vector<int> layers;
@@ -177,37 +251,48 @@ std::optional<FaultSet> fit_parameter(Simulator& s, const FaultSet& faults, int 
 
 std::vector<Hypothesis> extend(Simulator& s, const std::vector<Hypothesis>& bases, int depth, Reach reach,
                                const Progress& progress) {
-  const std::vector<Base> chosen = choose_bases(s, bases, kBases);
+  const std::vector<Base> chosen = choose_bases(s, bases);
   const size_t most = (reach == Reach::gap ? kGapLayers : kWideLayers) / size_t(depth + 1);
-  struct Try {
-    FaultSet faults;
-    double distance;
-  };
-  std::vector<Try> tries;
+  Tries tries(s, depth);
   const Order order{s.program()};
   const std::vector<FaultSet> singles = single_faults(s.model(), s.evidence());
   for (size_t i = 0; i < chosen.size() && tries.size() < most; ++i) {
     for (const FaultSet& more : singles) {
       const Fault& f = *more[0].fault;
-      if (!of_the_wild(more[0])) continue;
-      if (f.control || f.id[0] == 'M' || contains(chosen[i].h->faults, &f)) continue;
+      if (!of_the_wild(more[0]) || !may_have_company(more) || contains(chosen[i].h->faults, &f)) continue;
       const Gap& gap = chosen[i].gap;
       if (may_show(f, order, gap.after, gap.upto) != (reach == Reach::gap)) continue;
       if (reach == Reach::layer && !may_show(f, order, -1, gap.upto)) continue;
-      FaultSet set = chosen[i].h->faults;
-      set.push_back(more[0]);
-      if (const std::optional<Prediction> x = s.exact(set, depth)) tries.push_back({set, s.distance(*x)});
+      tries.add(chosen[i].h->faults, more[0]);
     }
     if (progress) progress("pairs", double(i + 1) / double(chosen.size()));
   }
-  std::stable_sort(tries.begin(), tries.end(),
-                   [](const Try& a, const Try& b) { return a.distance < b.distance; });
-  if (tries.size() > kKept) tries.resize(kKept);
-  std::vector<Hypothesis> out;
-  for (const Try& t : tries) {
-    if (std::optional<Hypothesis> h = s.run(t.faults, depth)) out.push_back(std::move(*h));
+  return tries.run();
+}
+
+std::vector<Hypothesis> pair_up(Simulator& s, const std::vector<Hypothesis>& bases, int depth,
+                                const Progress& progress) {
+  std::vector<std::pair<double, const Hypothesis*>> nearest;
+  for (const Hypothesis& h : bases) {
+    // A fitted cap or scale comes near any logits.
+    if (h.faults.size() == 1 && may_have_company(h.faults) && of_the_wild(h.faults[0]) &&
+        is_finite(h.expected.exact))
+      nearest.emplace_back(s.distance(h.expected.exact), &h);
   }
-  return out;
+  std::stable_sort(nearest.begin(), nearest.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::set<std::string> seen;
+  std::erase_if(nearest, [&](const auto& n) { return !seen.insert(ids_of(n.second->faults)).second; });
+  if (nearest.size() > kNearest) nearest.resize(kNearest);
+  Tries tries(s, depth);
+  const std::vector<ChosenFault> others = distinct_faults(s, depth);
+  for (size_t i = 0; i < nearest.size(); ++i) {
+    for (const ChosenFault& more : others) {
+      if (!contains(nearest[i].second->faults, more.fault)) tries.add(nearest[i].second->faults, more);
+    }
+    if (progress) progress("pairs", double(i + 1) / double(nearest.size()));
+  }
+  return tries.run();
 }
 
 }  // namespace plumb::trace

@@ -79,6 +79,9 @@ class Simulator {
   std::set<std::string> tried_;  // sets of faults, by key
 };
 
+/// Nothing from before the output, so that no beginning tells what is right that far.
+bool shows_output_alone(const Evidence& evidence);
+
 /// Layers up to which hypotheses are run, one after the other, each for those that the last one left.
 std::vector<int> depths_of(const Evidence& evidence, int n_layer);
 
@@ -99,5 +102,11 @@ enum class Reach { gap, layer };
 /// Sets with one fault more, for the places that the bases leave unexplained; the best bases come first.
 std::vector<Hypothesis> extend(Simulator& simulator, const std::vector<Hypothesis>& bases, int depth,
                                Reach reach, const Progress& progress);
+
+/// Pairs where only the output was seen, and no beginning tells what is right that far: of the single faults
+/// whose predictions come nearest to the numbers, each with every other. Which two it may be cannot be told
+/// from what each does alone: a network is not additive (docs/diagnose.md).
+std::vector<Hypothesis> pair_up(Simulator& simulator, const std::vector<Hypothesis>& bases, int depth,
+                                const Progress& progress);
 
 }  // namespace plumb::trace

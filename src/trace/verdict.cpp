@@ -179,6 +179,15 @@ bool is_explained(Simulator& s, const std::vector<Hypothesis>& found) {
          s.unexplained(found[0]).empty();
 }
 
+bool is_rough(Simulator& s, const std::vector<Hypothesis>& found) {
+  constexpr double kRough = 6;  // nats, about what a second fault has to earn
+  const Expected& health = s.health();
+  const double best = log_likelihood(s.evidence(), s.numbers(), found[0].expected, health, {.ids = false});
+  const double usual = log_likelihood(s.evidence(), numbers_of(s.evidence(), health.rounded), health, health,
+                                      {.ids = false, .exact_only = true});
+  return best < usual - kRough;
+}
+
 void judge(Simulator& s, std::vector<Hypothesis>& found, Diagnosis& d) {
   const Hypothesis health = s.healthy(found[0].depth);
   const bool near = health.log_likelihood + prior({}) >
