@@ -134,7 +134,8 @@ std::string diagnosis_text(const Diagnosis& d, const Next* next) {
     text += line("SAME", best.faults.empty() ? "consistent with a right engine"
                                              : names(best) + ": another arithmetic, no fault");
   } else if (d.verdict == Diagnosis::Verdict::unknown) {
-    text += line("UNKNOWN", "no fault of the catalogue explains " + d.suspect);
+    text += line("UNKNOWN",
+                 "no fault of the catalogue explains " + (d.suspect.empty() ? "all of it" : d.suspect));
     text += line("NEAREST", fmt::format("{} p = {:.2g}", names(best), best.p));
   } else {
     text += line(d.weak ? "NEAREST" : "DIAGNOSIS", fmt::format("{} p = {:.2g}", names(best), best.p));
