@@ -2,6 +2,7 @@
 // m16n8k16, f32 sums, k ascending in steps of 16 whatever the number of tokens: an output does not depend on how many tokens stand
 // beside it.
 #include "cuda/device.cuh"
+#include "cuda/exact.cuh"
 #include "cuda/half.cuh"
 
 namespace plumb::cuda {
@@ -19,7 +20,7 @@ struct Problem {
   const float* residual;  // [n, residual_stride]
   float* y;               // [n, y_stride]
   int64_t y_stride, residual_stride;
-  int n;
+  int n, glu;  // glu: this is up, and y holds gate; 0 none, 1 silu, 2 gelu
 };
 
 // Each thread decodes 32 weights of one row in a step of 64.
@@ -94,7 +95,8 @@ __device__ void write(const Problem& p, const float acc[4][4][4], int first_row,
         float y = acc[m / 2][n][m % 2 * 2 + i] * scale;
         if (p.bias) y += p.bias[r];
         if (p.residual) y = p.residual[t * p.residual_stride + r] + y;
-        p.y[t * p.y_stride + r] = y;
+        float& to = p.y[t * p.y_stride + r];
+        to = p.glu ? activate(p.glu, to) * y : y;
       }
     }
   }
@@ -133,7 +135,7 @@ const char* mma_gemm(Context* c, const LinearOp& op) {
   const char* error = nullptr;
   for (int i = 0; i < op.parts && !error; ++i) {
     const Problem p{op.w[i], reinterpret_cast<const uint8_t*>(op.x16), op.x16_scale, op.bias[i], op.residual, op.y[i],
-                    op.y_stride[i], op.residual_stride, op.n};
+                    op.y_stride[i], op.residual_stride, op.n, i == 1 ? op.glu : 0};
     const dim3 grid(unsigned((op.n + kN - 1) / kN), unsigned((op.w[i].rows + kM - 1) / kM));
     with_format(op.w[i].format, [&](auto f) { error = launch(c, gemm_kernel<f.value>, grid, kBlock, kTile * 8, p); });
   }
