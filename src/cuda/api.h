@@ -7,7 +7,7 @@
 
 namespace plumb::cuda {
 
-constexpr int kApiVersion = 9;
+constexpr int kApiVersion = 10;
 
 // Stored forms of matrices on the device (docs/cuda.md): planes of 16-byte units of 32 codes, and of what
 // scales them. Units of kRowGroup rows lie side by side, [rows / 16][units][16], and so do superblocks'
@@ -254,6 +254,7 @@ struct Api {
   const char* (*reach)(Context*, Context* other);   // from now on memory of the other's device can be read
   const char* (*mark)(Context*);                    // here, for others to follow
   const char* (*follow)(Context*, Context* other);  // what comes now waits for the other's last mark
+  void (*without_warpgroups)(Context*);  // from now on the kernels of devices that lack Hopper's: for tests
 };
 
 }  // namespace plumb::cuda

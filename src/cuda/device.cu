@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "cuda/device.cuh"
+#include "cuda/tile.cuh"
 
 namespace plumb::cuda {
 
@@ -13,6 +14,24 @@ namespace {
 
 const char* count(int* devices) { return text(cudaGetDeviceCount(devices)); }
 
+__global__ void ask_for_warpgroups(int* has) {
+#ifdef PLUMB_WGMMA
+  *has = 1;
+#else
+  *has = 0;
+#endif
+}
+
+const char* find_warpgroups(Context* c) {
+  int* has = nullptr;
+  const char* e = text(cudaMalloc(reinterpret_cast<void**>(&has), sizeof(int)));
+  if (!e) e = launch(c, ask_for_warpgroups, dim3(1), 1, 0, has);
+  if (!e) e = text(cudaMemcpyAsync(&c->warpgroups, has, sizeof(int), cudaMemcpyDeviceToHost, c->stream));
+  if (!e) e = text(cudaStreamSynchronize(c->stream));
+  cudaFree(has);
+  return e;
+}
+
 const char* open(int device, Context** out, DeviceInfo* info) {
   cudaDeviceProp p{};
   if (const char* e = text(cudaGetDeviceProperties(&p, device))) return e;
@@ -22,9 +41,10 @@ const char* open(int device, Context** out, DeviceInfo* info) {
   std::strncpy(info->name, p.name, sizeof(info->name) - 1);
   info->bytes = int64_t(total), info->free_bytes = int64_t(free);
   info->major = p.major, info->minor = p.minor, info->processors = p.multiProcessorCount;
-  Context* c = new Context{device, p.multiProcessorCount, p.major, nullptr, nullptr};
+  Context* c = new Context{device, p.multiProcessorCount, p.major, 0, nullptr, nullptr};
   const char* e = text(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
   if (!e) e = text(cudaEventCreateWithFlags(&c->mark, cudaEventDisableTiming));
+  if (!e) e = find_warpgroups(c);
   if (e) {
     delete c;
     return e;
@@ -131,9 +151,11 @@ const char* mark(Context* c) {
 }
 const char* follow(Context* c, Context* other) { return text(cudaStreamWaitEvent(c->stream, other->mark, 0)); }
 
+void without_warpgroups(Context* c) { c->warpgroups = 0; }
+
 constexpr Api kApi = {kApiVersion, count, open, close, memory, allocate, release, allocate_host, release_host, upload, download, copy, zero, embed, row,
                       linear, to_half, round_rows, heads, attention, glu, begin, end, run, drop, deliver, wait,
-                      gather, reach, mark, follow};
+                      gather, reach, mark, follow, without_warpgroups};
 
 }  // namespace
 }  // namespace plumb::cuda

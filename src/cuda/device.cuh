@@ -11,6 +11,7 @@ namespace plumb::cuda {
 
 struct Context {
   int device = 0, processors = 0, major = 0;
+  int warpgroups = 0;  // whether the code that runs there multiplies by warpgroups: sm_90a's does, what is made of PTX does not
   cudaStream_t stream = nullptr;
   cudaEvent_t mark = nullptr;
 };

@@ -127,7 +127,7 @@ const char* run(Context* c, const AttentionOp& op) {
 }  // namespace
 
 const char* half_attention(Context* c, const AttentionOp& op) {
-  if (c->major == 9 && op.dim <= 128) return tile_attention(c, op);
+  if (c->warpgroups && op.dim <= 128) return tile_attention(c, op);
   return op.dim <= 64 ? run<64>(c, op) : op.dim <= 128 ? run<128>(c, op) : run<256>(c, op);
 }
 

@@ -325,7 +325,7 @@ const char* by_size(Context* c, const LinearOp& op) {
 }  // namespace
 
 const char* half_gemm(Context* c, const LinearOp& op) {
-  if (c->major != 9) return mma_gemm(c, op);
+  if (!c->warpgroups) return mma_gemm(c, op);
   return op.glu ? by_size<true>(c, op) : by_size<false>(c, op);
 }
 

@@ -182,8 +182,61 @@ TEST_P(CudaModel, AFormatWithoutKernelsIsRefusedByName) {
   }
 }
 
+// The kernels that run where there is no wgmma: on all devices but Hopper's.
+class LaterDevice : public CudaModel {
+ protected:
+  void SetUp() override {
+    CudaModel::SetUp();
+    if (!api_) return;
+    found_ = api_, later_ = *api_;
+    later_.open = [](int device, cuda::Context** c, cuda::DeviceInfo* info) {
+      const char* error = found_->open(device, c, info);
+      if (!error) found_->without_warpgroups(*c);
+      return error;
+    };
+    api_ = &later_;
+  }
+
+ private:
+  static inline const cuda::Api* found_ = nullptr;
+  cuda::Api later_{};
+};
+
+TEST_P(LaterDevice, APromptInHalvesEqualsTheReferenceWithinTheBoundInEveryFormat) {
+  for (Format format : kFormats) {
+    const TestModel model(format, {});
+    const Program p = model.program();
+    const auto s = halves(p, 8);
+    EXPECT_LT(error(logits(*s, 6), reference(p)), bound(format, 1, true) / 10) << info(format).name;
+  }
+}
+
+TEST_P(LaterDevice, FloatWeightsNeedNoHalvesToBeAskedFor) {
+  for (Format format : {Format::F32, Format::F16, Format::BF16}) {
+    const TestModel model(format, {});
+    const Program p = model.program();
+    const auto s = sequence(p);
+    EXPECT_LT(error(logits(*s, 6), reference(p)), bound(format, 1, true)) << info(format).name;
+  }
+}
+
+TEST_P(LaterDevice, SplitsOfAPromptInHalvesGiveTheSameBits) {
+  const TestModel plain(Format::Q4_K, {}), odd(Format::Q5_1, kOddSizes),
+      norms(Format::Q5_0, kNormsEverywhere);
+  for (const TestModel* m : {&plain, &odd, &norms}) {
+    const Program p = m->program();
+    const auto a = halves(p, 8), b = halves(p, 8), c = halves(p, 3);
+    const std::vector<float> whole = logits(*a, 6);
+    EXPECT_LT(error(whole, reference(p)), bound(Format::Q4_K, 3, true) / 10);
+    EXPECT_EQ(logits(*b, 3), whole);
+    EXPECT_EQ(logits(*c, 2), whole);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(OnProcessor, CudaModel, testing::Values(false));
 INSTANTIATE_TEST_SUITE_P(OnDevice, CudaModel, testing::Values(true));
+INSTANTIATE_TEST_SUITE_P(OnProcessor, LaterDevice, testing::Values(false));
+INSTANTIATE_TEST_SUITE_P(OnDevice, LaterDevice, testing::Values(true));
 
 }  // namespace
 }  // namespace plumb
