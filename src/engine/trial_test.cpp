@@ -58,6 +58,19 @@ TEST(SelfTest, AWrongKernelIsNamedByItsFirstValueAndRefused) {
   EXPECT_EQ(code_of([&] { Runner::make(model, options); }), "cuda.selftest");
 }
 
+// Scores so large that the softmax amplifies what f16 rounds away, as it does 8 bits' rounding.
+TEST(SelfTest, ANetworkThatAmplifiesRoundingIsNotCalledWrong) {
+  for (const uint64_t seed : {1, 2}) {
+    const TinyFile file({.format = Format::Q8_0, .seed = seed, .layers = 1, .matrix_size = 8});
+    const Model model(file.path(), {.threads = 2});
+    EXPECT_NO_THROW(Runner::make(model, {.backend = Backend::cuda,
+                                         .rounding = Rounding::int16,
+                                         .cuda_f16 = true,
+                                         .cuda_api = plumb_cuda_api()}))
+        << seed;
+  }
+}
+
 TEST(SelfTest, WithFallbackTheCpuAnswersAndItIsSaid) {
   const TinyFile file({.format = Format::Q4_0});
   const Model model(file.path(), {.threads = 2});
