@@ -140,8 +140,8 @@ class Engine:
 
 
 def planted(faults, path, ids, like):
-    """The change of several faults, each at its own operations."""
-    parts = [(f, Operations(Faulty(path, [f.plant], "q8", like), ids)) for f in faults]
+    """The change of several (fault, what plants it), each at its own operations."""
+    parts = [(fault, Operations(Faulty(path, [plant], "q8", like), ids)) for fault, plant in faults]
 
     def change(value, now, rows):
         for fault, operations in parts:
@@ -224,9 +224,9 @@ def one_model(path):
             rng = np.random.default_rng(5)
             pairs = [(a, b) for a in fit for b in fit if a.name < b.name and not a.kinds & b.kinds]
             for a, b in [pairs[i] for i in rng.choice(len(pairs), PAIRS, replace=False)]:
-                attempt(f"{a.name} + {b.name}", a.kinds | b.kinds, planted([a, b], path, ids, right), "pairs")
+                attempt(f"{a.name} + {b.name}", a.kinds | b.kinds, planted([(a, a.plant), (b, b.plant)], path, ids, right), "pairs")
             for f in fit:
-                attempt(f.name, f.kinds, planted([f], path, ids, right), "single")
+                attempt(f.name, f.kinds, planted([(f, f.plant)], path, ids, right), "single")
         finally:
             print(f"{Path(path).stem}:", *(f"{key} {c}" for key, c in counts.items()), sep="\n  ", flush=True)
 

@@ -52,6 +52,8 @@ CHAT = {  # text around a question
 QUESTIONS = ("What is the capital of France and why?", "Write a short poem about the sea at night.",
              "How many legs does a spider have?", "Explain in one sentence why the sky is blue.",
              "List three colours of the rainbow.", "Count from 7 to 12, please.", "Who wrote the play Hamlet?")
+CALLBACK = "llama.cpp callback"  # its evaluation callback puts the oracle's faulty output in the place of an operation's
+IN_PLACE = [n for n in SINGLE if n in FAULTS]  # whole operations of the prompt
 RANDOM = ("llama-Q4_0", "llama-Q8_0", "llama-Q4_K", "llama-Q6_K", "llama-Q5_0", "qwen2-Q8_0", "qwen3-Q8_0", "gemma3-Q8_0")
 
 
@@ -101,12 +103,14 @@ def lesser(case):
 
 
 def singles(seed, group, model, fitting, share):
-    """Each fault once in q8; a share of them in bf16, in f32, and with the other prompts."""
+    """Each fault once in q8; a share of them in bf16, in f32, and with the other prompts; in llama.cpp what can be put in place."""
     for name in fitting:
         yield case(group, model, "single", "q8", [name], drawn(seed, [name]))
         for engine, prompt in (("bf16", 0), ("f32", 0), ("q8", 1), ("q8", 2)):
             if seeded(seed, group, name, engine, prompt).random() < share:
                 yield case(group, model, "single", engine, [name], drawn(seed, [name], engine, prompt), prompt)
+        if share and name in IN_PLACE:
+            yield case(group, model, "single", CALLBACK, [name])
 
 
 def pairs(seed, group, model, fitting, count):
@@ -127,7 +131,7 @@ def benign(group, model, small=False):
         for prompt in ((0, ) if small else (0, 1, 2)):
             yield case(group, model, "benign", engine, prompt=prompt)
     for engine in ("llama.cpp", "llama.cpp -fa off", "llama.cpp -t 1", "llama.cpp -ub 1", "plumb fast", "plumb --act 8",
-                   "plumb --act 16", "plumb --arith ref32") if not small else ("llama.cpp", "plumb fast"):
+                   "plumb --act 16", "plumb --arith ref32", "mlx f32", "mlx bf16") if not small else ("llama.cpp", "plumb fast"):
         yield case(group, model, "benign", engine)
 
 
@@ -139,11 +143,14 @@ def texts(group, model, arch):
         yield case(group, model, "text", "q8", [name])
 
 
-def poisons(plumb, group, model):
+def poisons(plumb, seed, group, model):
+    """Poisoned files, all in llama.cpp and a share in MLX."""
     known = json.loads(subprocess.run([plumb, "faults", "list", "--json"], capture_output=True, text=True, check=True).stdout)
     for entry in known["faults"] if isinstance(known, dict) else known:
         if entry["poison"] and not entry["control"] and not entry["id"].startswith("K"):
             yield case(group, model, "poison", "llama.cpp", [entry["id"] + " poisoned"])
+            if seeded(seed, group, entry["id"], "mlx").random() < 0.25:
+                yield case(group, model, "poison", "mlx f32", [entry["id"] + " poisoned"])
 
 
 def plan(seed, group, path, base, plumb):
@@ -161,4 +168,4 @@ def plan(seed, group, path, base, plumb):
     yield from benign(group, path, not real)
     if real:
         yield from texts(group, path, base.w.arch)
-        yield from poisons(plumb, group, path)
+        yield from poisons(plumb, seed, group, path)

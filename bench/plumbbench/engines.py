@@ -1,4 +1,4 @@
-"""Runs of the engines that the benchmark takes its numbers from: the NumPy oracle, llama.cpp, and Plumb for healthy runs."""
+"""Runs of the engines that the benchmark takes its numbers from: the NumPy oracle, llama.cpp, MLX, and Plumb for healthy runs."""
 
 import functools
 import json
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +27,26 @@ def base(path):
     return Faulty(path)
 
 
+def plants_of(case):
+    """[(fault, what plants it with its number)]"""
+    numbers = case["numbers"] or [None] * len(case["faults"])
+    known = [(cases.PLANTED[name], number) for name, number in zip(case["faults"], numbers) if name in cases.PLANTED]
+    return [(fault, fault.plant(number) if fault.values else fault.plant) for fault, number in known]
+
+
 def model_of(case):
-    plants = []
-    for name, number in zip(case["faults"], case["numbers"] or [None] * len(case["faults"])):
-        if name in cases.PLANTED:
-            fault = cases.PLANTED[name]
-            plants.append(fault.plant(number) if fault.values else fault.plant)
-    return Faulty(case["model"], plants, case["engine"], like=base(case["model"]))
+    return Faulty(case["model"], [plant for _, plant in plants_of(case)], case["engine"], like=base(case["model"]))
+
+
+def of_oracle(case):
+    return case["engine"].split()[0] not in ("llama.cpp", "plumb", "mlx")
+
+
+def arithmetic_like(case):
+    """The oracle's arithmetic that is the engine's, or the nearest to it."""
+    if of_oracle(case):
+        return case["engine"]
+    return case["engine"].split()[1] if case["engine"].startswith("mlx") else "q8"
 
 
 class Prompts:
@@ -131,11 +145,10 @@ def run_with(path, faults, ids, calls, arithmetic):
     return as_run(model.values(list(ids), list(calls)), list(calls))
 
 
-def recorded(command, folder):
+def ran(command):
     r = subprocess.run([str(c) for c in command], capture_output=True, text=True)
     if r.returncode:
         raise RuntimeError((r.stderr.strip().splitlines() or ["failed"])[-1])
-    return read_trace(folder)[1]
 
 
 def engine_command(plumb, engine, path, ids, out):
@@ -143,20 +156,38 @@ def engine_command(plumb, engine, path, ids, out):
     if engine.startswith("plumb"):
         return [plumb, "trace", *engine.split()[1:], *tokens] if engine != "plumb fast" else [plumb, "trace", *tokens]
     python = os.environ.get("PLUMB_PYTHON") or sys.executable
-    return [plumb, "record", "--python", python, "llamacpp", *engine.split()[1:], *tokens]
+    recorder = ["mlx", "--dtype", engine.split()[1]] if engine.startswith("mlx") else ["llamacpp", *engine.split()[1:]]
+    return [plumb, "record", "--python", python, *recorder, *tokens]
+
+
+def run_in_place(case, ids, out):
+    """llama.cpp's own run, where its callback replaces the outputs of the faulty operations by the oracle's; in a process of its
+    own, as what a callback breaks may end it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            import callback_faults  # needs llama-cpp-python
+            change = callback_faults.planted(plants_of(case), case["model"], ids, base(case["model"]))
+            callback_faults.Engine(case["model"]).run(ids, change, out)
+            os._exit(0)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
+    if os.waitpid(pid, 0)[1]:
+        raise RuntimeError("llama.cpp with a callback failed")
 
 
 def other_engine(case, ids, plumb):
-    """(run, None, None) of llama.cpp, on a poisoned file if the case has a fault, or of Plumb."""
+    """(run, ids, None) of llama.cpp or MLX, on a poisoned file or with edits in place if the case has a fault, or of Plumb."""
     with tempfile.TemporaryDirectory() as work:
         path, out = case["model"], Path(work) / "t"
         if case["kind"] == "poison":
             path = Path(work) / "poisoned.gguf"
-            r = subprocess.run([plumb, "faults", "poison", case["faults"][0].split()[0], "-m", case["model"], "-o", path],
-                               capture_output=True, text=True)
-            if r.returncode:
-                raise RuntimeError(r.stderr.strip())
-        run = recorded(engine_command(plumb, case["engine"], path, ids, out), out)
-        run = shown([v._replace(rows=np.array(v.rows)) for v in run])  # the shards go
+            ran([plumb, "faults", "poison", case["faults"][0].split()[0], "-m", case["model"], "-o", path])
+        if case["engine"] == cases.CALLBACK:
+            run_in_place(case, ids, out)
+        else:
+            ran(engine_command(plumb, case["engine"], path, ids, out))
+        run = shown([v._replace(rows=np.array(v.rows)) for v in read_trace(out)[1]])  # the shards go
         shutil.rmtree(out, ignore_errors=True)
     return run, ids, None

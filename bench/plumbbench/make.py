@@ -30,10 +30,8 @@ class Maker:
     def run(self, case):
         """(run, all ids, calls, prompt ids, text)"""
         text, ids = self.given(case)
-        if case["engine"].split()[0] in ("llama.cpp", "plumb"):
-            run, all_ids, calls = engines.other_engine(case, ids, self.plumb)
-        else:
-            run, all_ids, calls = engines.oracle(case, ids)
+        run, all_ids, calls = (engines.oracle(case, ids) if engines.of_oracle(case) else
+                               engines.other_engine(case, ids, self.plumb))
         return run, all_ids, calls, ids, text
 
     def visible(self, case, run, ids, calls):
@@ -47,9 +45,9 @@ class Maker:
 
     def differs(self, case, run, ids, calls, without):
         """{level: whether it tells the run from that of a case with fewer faults}."""
-        engine = case["engine"] if case["kind"] != "poison" else "q8"
+        engine = engines.arithmetic_like(case)
         ours, best = (engines.lesser_run(without, ids, calls, a) for a in (engine, "f64" if engine == "f32" else "f32"))
-        if case["kind"] == "poison":  # llama.cpp writes some values of the last token only
+        if not engines.of_oracle(case):  # llama.cpp writes some values of the last token only
             ours, best = (same_rows(r, run) for r in (ours, best))
         first = [[v for v in r if v.step == 0] for r in (run, ours, best)]
         return {"A": e.shows_elements(run, ours, best), "C": e.shows_statistics(run, ours, best),
@@ -77,9 +75,8 @@ class Maker:
     def generated(self, case, folder, levels):
         """Levels E and E6: what the model says greedily, for one prompt and for those of plumb probe; of the first prompt's
         cases in q8."""
-        of_oracle = case["engine"].split()[0] not in ("llama.cpp", "plumb")
         usual = case["engine"] == "q8" and case["prompt"] == 0 and case["kind"] in ("single", "outside")
-        if not of_oracle or not usual and case["kind"] != "benign":
+        if not engines.of_oracle(case) or not usual and case["kind"] != "benign":
             return
         if "E" in levels:
             text, ids = self.prompts.prompt(case["model"], case["prompt"])

@@ -124,7 +124,7 @@ def group_of(case):
     if case["group"].startswith("random"):
         return "random weights"
     return {"smollm2": "SmolLM2", "gemma": "gemma"}.get(case["group"], case["group"]) + (
-        ", poisoned llama.cpp" if case["kind"] == "poison" else "")
+        ", poisoned files" if case["kind"] == "poison" else "")
 
 
 def reliability(found):
