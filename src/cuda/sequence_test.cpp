@@ -58,6 +58,10 @@ class CudaModel : public CudaDeviceTest {
     return std::sqrt(difference / size);
   }
 
+  // Prompts in halves.
+  void halves_equal_reference();
+  void splits_give_same_bits();
+
   Pool pool_{1};
 };
 
@@ -73,6 +77,29 @@ double bound(Format format, int layers, bool many) {
 constexpr Format kFormats[] = {Format::F32,  Format::F16,  Format::BF16, Format::Q4_0,
                                Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0,
                                Format::Q4_K, Format::Q5_K, Format::Q6_K};
+
+// Two roundings to f16 of 2^-12 each, rms 0.014 %, per matrix: less than a tenth of int8's bound.
+void CudaModel::halves_equal_reference() {
+  for (Format format : kFormats) {
+    const TestModel model(format, {});
+    const Program p = model.program();
+    const auto s = halves(p, 8);
+    EXPECT_LT(error(logits(*s, 6), reference(p)), bound(format, 1, true) / 10) << info(format).name;
+  }
+}
+
+void CudaModel::splits_give_same_bits() {
+  const TestModel plain(Format::Q4_K, {}), odd(Format::Q5_1, kOddSizes),
+      norms(Format::Q5_0, kNormsEverywhere);
+  for (const TestModel* m : {&plain, &odd, &norms}) {
+    const Program p = m->program();
+    const auto a = halves(p, 8), b = halves(p, 8), c = halves(p, 3);
+    const std::vector<float> whole = logits(*a, 6);
+    EXPECT_LT(error(whole, reference(p)), bound(Format::Q4_K, 3, true) / 10);
+    EXPECT_EQ(logits(*b, 3), whole);
+    EXPECT_EQ(logits(*c, 2), whole);
+  }
+}
 
 TEST_P(CudaModel, OneTokenAtATimeEqualsTheReferenceWithinTheBoundInEveryFormat) {
   for (Format format : kFormats) {
@@ -123,28 +150,9 @@ TEST_P(CudaModel, OneTokenAtATimeInItsOwnOrderEqualsTheReferenceWithinTheBoundIn
   }
 }
 
-// Two roundings to f16 of 2^-12 each, rms 0.014 %, per matrix: less than a tenth of int8's bound.
-TEST_P(CudaModel, APromptInHalvesEqualsTheReferenceWithinTheBoundInEveryFormat) {
-  for (Format format : kFormats) {
-    const TestModel model(format, {});
-    const Program p = model.program();
-    const auto s = halves(p, 8);
-    EXPECT_LT(error(logits(*s, 6), reference(p)), bound(format, 1, true) / 10) << info(format).name;
-  }
-}
+TEST_P(CudaModel, APromptInHalvesEqualsTheReferenceWithinTheBoundInEveryFormat) { halves_equal_reference(); }
 
-TEST_P(CudaModel, SplitsOfAPromptInHalvesGiveTheSameBits) {
-  const TestModel plain(Format::Q4_K, {}), odd(Format::Q5_1, kOddSizes),
-      norms(Format::Q5_0, kNormsEverywhere);
-  for (const TestModel* m : {&plain, &odd, &norms}) {
-    const Program p = m->program();
-    const auto a = halves(p, 8), b = halves(p, 8), c = halves(p, 3);
-    const std::vector<float> whole = logits(*a, 6);
-    EXPECT_LT(error(whole, reference(p)), bound(Format::Q4_K, 3, true) / 10);
-    EXPECT_EQ(logits(*b, 3), whole);
-    EXPECT_EQ(logits(*c, 2), whole);
-  }
-}
+TEST_P(CudaModel, SplitsOfAPromptInHalvesGiveTheSameBits) { splits_give_same_bits(); }
 
 TEST_P(CudaModel, HeadNormsPostNormsWindowsAndOddGroupsEqualTheReference) {
   const TestModel model(Format::Q5_0, kNormsEverywhere);
@@ -203,12 +211,7 @@ class LaterDevice : public CudaModel {
 };
 
 TEST_P(LaterDevice, APromptInHalvesEqualsTheReferenceWithinTheBoundInEveryFormat) {
-  for (Format format : kFormats) {
-    const TestModel model(format, {});
-    const Program p = model.program();
-    const auto s = halves(p, 8);
-    EXPECT_LT(error(logits(*s, 6), reference(p)), bound(format, 1, true) / 10) << info(format).name;
-  }
+  halves_equal_reference();
 }
 
 TEST_P(LaterDevice, FloatWeightsNeedNoHalvesToBeAskedFor) {
@@ -220,18 +223,7 @@ TEST_P(LaterDevice, FloatWeightsNeedNoHalvesToBeAskedFor) {
   }
 }
 
-TEST_P(LaterDevice, SplitsOfAPromptInHalvesGiveTheSameBits) {
-  const TestModel plain(Format::Q4_K, {}), odd(Format::Q5_1, kOddSizes),
-      norms(Format::Q5_0, kNormsEverywhere);
-  for (const TestModel* m : {&plain, &odd, &norms}) {
-    const Program p = m->program();
-    const auto a = halves(p, 8), b = halves(p, 8), c = halves(p, 3);
-    const std::vector<float> whole = logits(*a, 6);
-    EXPECT_LT(error(whole, reference(p)), bound(Format::Q4_K, 3, true) / 10);
-    EXPECT_EQ(logits(*b, 3), whole);
-    EXPECT_EQ(logits(*c, 2), whole);
-  }
-}
+TEST_P(LaterDevice, SplitsOfAPromptInHalvesGiveTheSameBits) { splits_give_same_bits(); }
 
 INSTANTIATE_TEST_SUITE_P(OnProcessor, CudaModel, testing::Values(false));
 INSTANTIATE_TEST_SUITE_P(OnDevice, CudaModel, testing::Values(true));
