@@ -110,7 +110,7 @@ def singles(seed, group, model, fitting, share):
             if seeded(seed, group, name, engine, prompt).random() < share:
                 yield case(group, model, "single", engine, [name], drawn(seed, [name], engine, prompt), prompt)
         if share and name in IN_PLACE:
-            yield case(group, model, "single", CALLBACK, [name])
+            yield case(group, model, "single", CALLBACK, [name], drawn(seed, [name], CALLBACK))
 
 
 def pairs(seed, group, model, fitting, count):
