@@ -76,6 +76,12 @@ class Bench(unittest.TestCase):
             np.testing.assert_array_equal(wrong["logits"][:calls[0]], right["logits"][:calls[0]], err_msg=name)
             self.assertFalse(np.array_equal(wrong["logits"], right["logits"]), name)
 
+    def test_values_that_a_poisoned_file_moves_before_its_fault_shows_are_hidden(self):
+        self.assertEqual(engines.stand_ins({"attn_q"}, "attn.probs"), {"attn_q", "attn_q_norm", "q_rope"})
+        self.assertEqual(engines.stand_ins({"attn_q", "attn_k"}, "q_rope"), {"attn_q", "attn_q_norm", "attn_k", "attn_k_norm"})
+        self.assertEqual(engines.stand_ins({"attn_k"}, "attn_k"), set())
+        self.assertEqual(engines.stand_ins({"attn_q", "ffn_up"}, "@weights"), set())
+
     def test_cases_have_one_name_each_and_a_seed_gives_the_same_cases(self):
         path = path_of("llama-Q4_0")
         base = Faulty(path)

@@ -148,9 +148,8 @@ def poisons(plumb, seed, group, model):
     known = json.loads(subprocess.run([plumb, "faults", "list", "--json"], capture_output=True, text=True, check=True).stdout)
     for entry in known["faults"] if isinstance(known, dict) else known:
         if entry["poison"] and not entry["control"] and not entry["id"].startswith("K"):
-            yield case(group, model, "poison", "llama.cpp", [entry["id"] + " poisoned"])
-            if seeded(seed, group, entry["id"], "mlx").random() < 0.25:
-                yield case(group, model, "poison", "mlx f32", [entry["id"] + " poisoned"])
+            for engine in ("llama.cpp", "mlx f32") if seeded(seed, group, entry["id"], "mlx").random() < 0.25 else ("llama.cpp", ):
+                yield case(group, model, "poison", engine, [entry["id"] + " poisoned"]) | {"first": entry["first"]}
 
 
 def plan(seed, group, path, base, plumb):
