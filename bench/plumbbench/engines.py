@@ -216,3 +216,10 @@ def other_engine(case, ids, plumb):
         run = shown([v._replace(rows=np.array(v.rows)) for v in run])  # the shards go
         shutil.rmtree(out, ignore_errors=True)
     return run, ids, None
+
+
+@functools.lru_cache(maxsize=4)
+def healthy_run(path, engine, ids, plumb):
+    """What such an engine shows without a fault."""
+    engine = "llama.cpp" if engine == cases.CALLBACK else engine
+    return other_engine({"model": path, "kind": "benign", "engine": engine}, list(ids), plumb)[0]
