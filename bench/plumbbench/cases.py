@@ -53,7 +53,6 @@ QUESTIONS = ("What is the capital of France and why?", "Write a short poem about
              "How many legs does a spider have?", "Explain in one sentence why the sky is blue.",
              "List three colours of the rainbow.", "Count from 7 to 12, please.", "Who wrote the play Hamlet?")
 CALLBACK = "llama.cpp callback"  # its evaluation callback puts the oracle's faulty output in the place of an operation's
-IN_PLACE = [n for n in SINGLE if n in FAULTS]  # whole operations of the prompt
 RANDOM = ("llama-Q4_0", "llama-Q8_0", "llama-Q4_K", "llama-Q6_K", "llama-Q5_0", "qwen2-Q8_0", "qwen3-Q8_0", "gemma3-Q8_0")
 
 
@@ -109,7 +108,7 @@ def singles(seed, group, model, fitting, share):
         for engine, prompt in (("bf16", 0), ("f32", 0), ("q8", 1), ("q8", 2)):
             if seeded(seed, group, name, engine, prompt).random() < share:
                 yield case(group, model, "single", engine, [name], drawn(seed, [name], engine, prompt), prompt)
-        if share and name in IN_PLACE:
+        if share and name in FAULTS:  # whole operations of the prompt
             yield case(group, model, "single", CALLBACK, [name], drawn(seed, [name], CALLBACK))
 
 

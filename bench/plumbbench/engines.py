@@ -43,13 +43,6 @@ def of_oracle(case):
     return case["engine"].split()[0] not in ("llama.cpp", "plumb", "mlx")
 
 
-def arithmetic_like(case):
-    """The oracle's arithmetic that is the engine's, or the nearest to it."""
-    if of_oracle(case):
-        return case["engine"]
-    return case["engine"].split()[1] if case["engine"].startswith("mlx") else "q8"
-
-
 class Prompts:
     """Texts and ids of one model; ids come from `plumb tokenize`, those of random models from a seed."""
 

@@ -45,11 +45,12 @@ class Maker:
 
     def differs(self, case, run, ids, calls, without):
         """{level: whether it tells the run from that of a case with fewer faults}."""
-        engine = engines.arithmetic_like(case)
-        ours, best = (engines.lesser_run(without, ids, calls, a) for a in (engine, "f64" if engine == "f32" else "f32"))
-        if not engines.of_oracle(case):  # its own healthy run; llama.cpp writes some values of the last token only
-            ours = engines.healthy_run(case["model"], case["engine"], tuple(ids), self.plumb)
-            ours, best = (same_rows(r, run) for r in (ours, best))
+        best = engines.lesser_run(without, ids, calls, "f64" if "f32" in case["engine"].split() else "f32")
+        if engines.of_oracle(case):
+            ours = engines.lesser_run(without, ids, calls, case["engine"])
+        else:  # its own healthy run; llama.cpp writes some values of the last token only
+            ours, best = (same_rows(r, run) for r in (
+                engines.healthy_run(case["model"], case["engine"], tuple(ids), self.plumb), best))
         first = [[v for v in r if v.step == 0] for r in (run, ours, best)]
         return {"A": e.shows_elements(run, ours, best), "C": e.shows_statistics(run, ours, best),
                 "Cp": e.shows_statistics(*first, e.log_lines(first[0])), "D": e.shows_logits(*first)}
