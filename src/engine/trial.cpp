@@ -88,22 +88,19 @@ class SelfTest {
 
   /// The difference after the last token of each piece; infinite where the device's values are not finite.
   std::vector<double> differences() {
-    const Value output = program_.output;
-    const bool matrix = std::holds_alternative<Linear>(program_.nodes[size_t(output)].op);
-    const size_t size = size_t(program_.shape(output).size());
-    const auto cpu = on_cpu(matrix ? -1 : output, options_.rounding);
+    const size_t size = size_t(program_.shape(program_.output).size());
+    const auto cpu = outputs(options_.rounding);
     CudaSequence device(program_, model_, options_);
     std::vector<double> out;
     int first = 0;
     for (int n : kPieces) {
       const auto piece = std::span(ids_).subspan(size_t(first), size_t(n));
-      const auto want = cpu->row(output, matrix ? int(out.size()) : first + n - 1);
       try {
         const std::span<const float> row =
-            matrix
+            matrix_
                 ? device.decode(piece, first, true)
                 : device.rows(piece, first).subspan(size_t(n - 1) * size_t(row_stride(int64_t(size))), size);
-        out.push_back(relative_difference<float>(row, want));
+        out.push_back(relative_difference<float>(row, output_row(*cpu, out.size())));
       } catch (const Error& e) {
         if (e.code() != "numeric.nonfinite") throw;
         out.push_back(HUGE_VAL);
@@ -115,15 +112,10 @@ class SelfTest {
 
   /// How far rounding to 8 bits, which is coarser than f16, moves the same rows on the CPU, at most.
   double moved_by_8_bits() const {
-    const bool matrix = std::holds_alternative<Linear>(program_.nodes[size_t(program_.output)].op);
-    const auto fine = on_cpu(matrix ? -1 : program_.output, options_.rounding);
-    const auto coarse = on_cpu(matrix ? -1 : program_.output, Rounding::refined);
+    const auto fine = outputs(options_.rounding), coarse = outputs(Rounding::refined);
     double most = 0;
-    for (int i = 0, last = -1; i < int(std::size(kPieces)); ++i) {
-      last += kPieces[i];
-      const auto row = [&](const OnCpu& cpu) { return cpu.row(program_.output, matrix ? i : last); };
-      most = std::max(most, relative_difference<float>(row(*coarse), row(*fine)));
-    }
+    for (size_t i = 0; i < std::size(kPieces); ++i)
+      most = std::max(most, relative_difference<float>(output_row(*coarse, i), output_row(*fine, i)));
     return most;
   }
 
@@ -157,6 +149,15 @@ class SelfTest {
     KvCache cache;
   };
 
+  /// All tokens with the output after each piece: only those rows of a matrix, else every row.
+  std::unique_ptr<OnCpu> outputs(Rounding rounding) const {
+    return on_cpu(matrix_ ? -1 : program_.output, rounding);
+  }
+  std::span<const float> output_row(const OnCpu& cpu, size_t piece) const {
+    const int last = std::accumulate(kPieces, kPieces + piece + 1, -1);
+    return cpu.row(program_.output, matrix_ ? int(piece) : last);
+  }
+
   /// All tokens with every row of `observed`, or, with -1, the logits after each piece.
   std::unique_ptr<OnCpu> on_cpu(Value observed, Rounding rounding) const {
     PlanOptions options{.max_tokens = kTokens, .max_wanted = int(std::size(kPieces)), .rounding = rounding};
@@ -173,6 +174,7 @@ class SelfTest {
   }
 
   const Program program_;
+  const bool matrix_ = std::holds_alternative<Linear>(program_.nodes[size_t(program_.output)].op);
   Pool& pool_;
   const Isa isa_;
   const std::shared_ptr<const CudaModel> model_;
