@@ -181,10 +181,8 @@ class Search {
     for (const Hypothesis& h : list) {
       most = std::max(most, h.log_likelihood);
       if (h.faults.empty() || !h.faults.back().fault->parameter.name || h.expected.like_health) continue;
-      std::string key;
-      for (const ChosenFault& c : h.faults) key += std::string(c.fault->id) + " ";
       const Fitted f{&h, s_.distance(h.expected.exact)};
-      const auto [at, fresh] = best.try_emplace(key, f);
+      const auto [at, fresh] = best.try_emplace(ids_of(h.faults), f);
       if (!fresh && f.distance < at->second.distance) at->second = f;
     }
     std::vector<Fitted> order;
@@ -217,9 +215,7 @@ class Search {
     const size_t least = depth == depths_[0] ? kLeast : kLeast / 2;
     std::map<std::string, int> parameters;  // of the same faults: the best of them are enough
     for (const Hypothesis& h : list) {
-      std::string faults;
-      for (const ChosenFault& c : h.faults) faults += c.fault->id;
-      if (++parameters[faults] > kParameters) continue;
+      if (++parameters[ids_of(h.faults)] > kParameters) continue;
       const bool near = score(h) > best - kPrune;
       const bool undecided = healthy && h.expected.like_health;
       if ((near && (sets.size() < most || undecided)) || sets.size() < least) sets.push_back(h.faults);

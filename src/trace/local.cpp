@@ -216,13 +216,12 @@ class LocalSearch {
     });
   }
 
-  // The best so far with each single fault that explains something. Not with lost precision: with enough
-  // noise anything is explained.
+  // The best so far with each single fault that explains something.
   void combine() {
     std::vector<FaultSet> helpers, sets;
     std::vector<Local> bases;
     for (const Local& l : found_) {
-      if (l.faults[0].fault->control || l.faults[0].fault->id[0] == 'M') continue;
+      if (!may_have_company(l.faults)) continue;
       if (bases.size() < kBases) bases.push_back(l);
       if (l.faults.size() == 1 && helps(l) && helpers.size() < kSingles) helpers.push_back(l.faults);
     }

@@ -88,17 +88,6 @@ bool contains(const FaultSet& set, const Fault* f) {
   return std::any_of(set.begin(), set.end(), [&](const ChosenFault& c) { return c.fault == f; });
 }
 
-std::string ids_of(const FaultSet& faults) {
-  std::string ids;
-  for (const ChosenFault& c : faults) ids += std::string(c.fault->id) + " ";
-  return ids;
-}
-
-// Lost precision moves everything a little: with it anything could be explained.
-bool may_have_company(const FaultSet& faults) {
-  return !faults.empty() && !faults[0].fault->control && faults[0].fault->id[0] != 'M';
-}
-
 struct Base {
   const Hypothesis* h;
   Gap gap;
@@ -184,6 +173,16 @@ std::vector<ChosenFault> distinct_faults(Simulator& s, int depth) {
 }
 
 }  // namespace
+
+std::string ids_of(const FaultSet& faults) {
+  std::string ids;
+  for (const ChosenFault& c : faults) ids += std::string(c.fault->id) + " ";
+  return ids;
+}
+
+bool may_have_company(const FaultSet& faults) {
+  return !faults.empty() && !faults[0].fault->control && faults[0].fault->id[0] != 'M';
+}
 
 bool shows_output_alone(const Evidence& evidence) {
   return std::all_of(evidence.groups.begin(), evidence.groups.end(),

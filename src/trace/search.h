@@ -79,6 +79,13 @@ class Simulator {
   std::set<std::string> tried_;  // sets of faults, by key
 };
 
+/// "F1 I1b ": the same for all parameters.
+std::string ids_of(const FaultSet& faults);
+
+/// Whether further faults may be added to it, or it to others: no healthy engine's arithmetic, and no lost
+/// precision, which moves everything a little, so that with it anything could be explained.
+bool may_have_company(const FaultSet& faults);
+
 /// Nothing from before the output, so that no beginning tells what is right that far.
 bool shows_output_alone(const Evidence& evidence);
 
