@@ -209,9 +209,13 @@ class Search {
   std::vector<FaultSet> survivors(std::vector<Hypothesis>& list, int depth, size_t most,
                                   double health) const {
     sort(list);
-    const double best = list.empty() ? health : std::max(health, score(list[0]));
+    double best = health, best_fault = health;  // controls are healthy, too
+    for (const Hypothesis& h : list) {
+      best = std::max(best, score(h));
+      if (!h.control()) best_fault = std::max(best_fault, score(h));
+    }
     std::vector<FaultSet> sets;
-    const bool healthy = health > best - kPrune / 3;
+    const bool healthy = health > best_fault - kPrune / 3;
     const size_t least = depth == depths_[0] ? kLeast : kLeast / 2;
     std::map<std::string, int> parameters;  // of the same faults: the best of them are enough
     for (const Hypothesis& h : list) {
