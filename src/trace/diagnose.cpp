@@ -84,7 +84,7 @@ class Search {
 
   // Sets of one fault more than those at hand, where the best leaves something unexplained.
   void larger_sets() {
-    const bool early = !shallow_.empty() && !s_.doubtful(best_of(shallow_)).empty();
+    const bool early = !shallow_.empty() && !is_late() && !s_.doubtful(best_of(shallow_)).empty();
     std::vector<Hypothesis> bases = early ? shallow_ : found, larger;
     sort(bases);
     const size_t first = early ? 0 : depths_.size() - 1;
@@ -109,6 +109,12 @@ class Search {
   static const Hypothesis& best_of(const std::vector<Hypothesis>& list) {
     return *std::max_element(list.begin(), list.end(),
                              [](const Hypothesis& a, const Hypothesis& b) { return score(a) < score(b); });
+  }
+
+  // Whether what the best leaves open first lies deeper than the first runs went.
+  bool is_late() const {
+    const std::vector<size_t> open = s_.unexplained(found[0]);
+    return !open.empty() && !within(s_.evidence().groups[open[0]], depths_[0], s_.program().n_layer);
   }
 
   // Notes how far behind the best each was, and where.
