@@ -125,7 +125,10 @@ struct Terms {
     if (std::isfinite(number) != std::isfinite(predicted)) return kImpossible;
     if (!std::isfinite(number)) return 0;
     const double sd = deviation(g, i, amplitude), z = (number - predicted) / sd, w = 1 + z * z / 4;
-    return std::log((1 - kOutliers) * .375 / (sd * w * w * std::sqrt(w)) + kOutliers * broad(g, i, number));
+    // Student's t; with one degree of freedom where the scale itself is one sample.
+    const double t =
+        is_alone(e.groups[g]) ? 1 / (M_PI * sd * (1 + z * z)) : .375 / (sd * w * w * std::sqrt(w));
+    return std::log((1 - kOutliers) * t + kOutliers * broad(g, i, number));
   }
 
   double all(const Prediction& mean, double amplitude) const {

@@ -18,18 +18,18 @@ namespace plumb::trace {
 namespace {
 
 // Statistics of some values as a foreign engine with the given faults prints them.
-std::string printed(const Model& model, const FaultSet& faults, const std::vector<int>& ids) {
+std::string printed(const Model& model, const FaultSet& faults, const std::vector<int>& ids,
+                    Arithmetic profile = {.inputs = Rounded::q8},
+                    std::vector<std::string> values = {"blk.0.attn_out", "blk.0.ffn_down", "blk.1.attn_out",
+                                                       "blk.1.ffn_out"}) {
   const Variant v = vary(model, faults);
   std::string records;
-  const VariantRun run{.tokens = ids,
-                       .values = {"blk.0.attn_out", "blk.0.ffn_down", "blk.1.attn_out", "blk.1.ffn_out"},
-                       .f64 = false,
-                       .profile = {.inputs = Rounded::q8}};
+  const VariantRun run{.tokens = ids, .values = std::move(values), .f64 = false, .profile = profile};
   run_variant(v, model.pool(), run, [&](const VariantRows& rows) {
     double squares = 0, least = INFINITY, most = -INFINITY;
     for (double x : rows.data) squares += x * x, least = std::min(least, x), most = std::max(most, x);
     records += fmt::format(
-        R"({}{{"value":"{}","tokens":[0,{}],"stats":{{"rms":"{:.6f}","min":"{:.6f}","max":"{:.6f}"}}}})",
+        R"({}{{"value":"{}","tokens":[0,{}],"stats":{{"rms":"{:.9f}","min":"{:.9f}","max":"{:.9f}"}}}})",
         records.empty() ? "" : ",", rows.value, rows.rows, std::sqrt(squares / double(rows.data.size())),
         least, most);
   });
@@ -57,6 +57,25 @@ TEST_F(Likelihoods, HealthExplainsHealthyNumbersAndItsOwnRounding) {
   const DiagnoseRequest request{.theirs = {&trace}, .model = model_};
   Simulator s(request, e);
   EXPECT_TRUE(s.unexplained(s.healthy(model_.program().n_layer)).empty());
+}
+
+TEST_F(Likelihoods, OneStrayValueIsNoFaultWhereAllBehindItAreRightAndALargeOneIs) {
+  std::vector<std::string> values;
+  for (const Node& n : model_.program().nodes) {
+    if (n.name.starts_with("blk.")) values.push_back(n.name);
+  }
+  const Trace trace = Trace::parse(printed(model_, {}, ids_, {.inputs = Rounded::q8}, values), "healthy");
+  const DiagnoseRequest request{.theirs = {&trace}, .model = model_};
+  const Evidence right = observed(trace);
+  const Simulator first(request, right);
+  for (const auto& [far, strays] : {std::pair(15, 0u), std::pair(1000, 1u)}) {
+    Evidence e = right;
+    Observed& o = e.groups[5];
+    for (size_t i = 0; i < o.numbers.size(); ++i)
+      o.numbers[i].value = first.health().exact[5].x[i] + far * first.health().scale[5][i];
+    Simulator s(request, e);
+    EXPECT_EQ(s.unexplained(s.healthy(model_.program().n_layer)).size(), strays) << far;
+  }
 }
 
 TEST_F(Likelihoods, TheFaultBehindTheNumbersBeatsHealthAndEveryOtherFault) {

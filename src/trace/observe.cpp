@@ -183,6 +183,13 @@ bool Evidence::has_ids() const {
   return std::any_of(groups.begin(), groups.end(), [](const Observed& o) { return !o.chosen.empty(); });
 }
 
+bool has_elements(const Observed& group) {
+  return std::any_of(group.what.begin(), group.what.end(),
+                     [](const Quantity& q) { return q.kind == Quantity::Kind::element; });
+}
+
+bool is_alone(const Observed& group) { return group.near.size() < 2 && !has_elements(group); }
+
 std::string_view kind_of(std::string_view value) {
   if (!value.starts_with("blk.")) return value;
   const size_t dot = value.find('.', 4);
@@ -243,8 +250,7 @@ void complete(const Program& program, Evidence& evidence) {
     g.weight /= std::max(told, 1.0);
   }
   for (Observed& g : groups) {
-    const bool elements = std::any_of(g.what.begin(), g.what.end(),
-                                      [](const Quantity& q) { return q.kind == Quantity::Kind::element; });
+    const bool elements = has_elements(g);
     const int64_t all = g.tokens * program.shape(program.find(g.value)).size();
     for (int i = 0; i < kScaleElements && elements; ++i)
       g.what.push_back({Quantity::Kind::element, (i * 2654435761LL + 97) % all});

@@ -61,6 +61,11 @@ void observe(const Trace& trace, const Program& program, const Represented& repr
 /// Adds what is only computed to measure rounding: neighbouring layers, further elements. Sets the weights.
 void complete(const Program& program, Evidence& evidence);
 
+bool has_elements(const Observed& group);
+
+/// Whether its scale of rounding is known from its own few statistics alone.
+bool is_alone(const Observed& group);
+
 /// What follows the layer in a value's name, or all of it.
 std::string_view kind_of(std::string_view value);
 

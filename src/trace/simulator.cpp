@@ -11,15 +11,11 @@ namespace {
 constexpr int64_t kDecodedBytes = int64_t(3) << 30, kWrongBytes = int64_t(1) << 30;
 constexpr Arithmetic kEightBits = {.inputs = Rounded::q8, .cache = Rounded::f16};
 constexpr Arithmetic kHalf = {.values = Rounded::bf16, .inputs = Rounded::bf16, .cache = Rounded::bf16};
+constexpr Arithmetic kCache = {.cache = Rounded::f16};  // weights in f32, as llama.cpp runs them
 
 void mask(Prediction& p, const Evidence& evidence, int depth, int n_layer) {
   for (size_t g = 0; g < p.size(); ++g)
     p[g].computed = p[g].computed && within(evidence.groups[g], depth, n_layer);
-}
-
-bool has_elements(const Observed& o) {
-  return std::any_of(o.what.begin(), o.what.end(),
-                     [](const Quantity& q) { return q.kind == Quantity::Kind::element; });
 }
 
 }  // namespace
@@ -115,18 +111,32 @@ std::vector<size_t> Simulator::unexplained(const Hypothesis& h) {
     const std::vector<double> m = misfits(evidence_, numbers_of(evidence_, p), h.expected, health());
     for (size_t g = 0; g < own.size(); ++g) own[g] = std::max(own[g], std::isfinite(m[g]) ? m[g] : 0);
   };
-  allow(h.expected.rounded);
+  const auto limit = [&](size_t g) {
+    const Observed& o = evidence_.groups[g];
+    return (has_elements(o) ? 4 : is_alone(o) ? 20 : 8) + 3 * own[g];
+  };
   std::vector<size_t> out;
   const auto list = [&] {
     out.clear();
     for (size_t g = 0; g < theirs.size(); ++g) {
-      if (theirs[g] > (has_elements(evidence_.groups[g]) ? 4 : 8) + 3 * own[g]) out.push_back(g);
+      if (theirs[g] > limit(g)) out.push_back(g);
     }
   };
+  allow(h.expected.rounded);
   list();
-  if (out.empty()) return out;
-  if (const std::optional<Prediction> half = exact(h.faults, h.depth, kHalf)) allow(*half);
-  list();
+  for (const Arithmetic& profile : {kHalf, kCache}) {
+    if (out.empty()) return out;
+    if (const std::optional<Prediction> p = exact(h.faults, h.depth, profile)) allow(*p);
+    list();
+  }
+  // One of many, with all behind it as predicted: its own scale, as a fault would have consequences.
+  constexpr size_t kMany = 24;
+  constexpr double kStray = 2;
+  const auto seen = [](double z) { return z > 0; };
+  if (out.size() == 1 && !is_alone(evidence_.groups[out[0]]) && theirs[out[0]] < kStray * limit(out[0]) &&
+      std::count_if(theirs.begin(), theirs.end(), seen) > int64_t(kMany) &&
+      std::any_of(theirs.begin() + int64_t(out[0]) + 1, theirs.end(), seen))
+    out.clear();
   return out;
 }
 
