@@ -13,6 +13,7 @@
 #include "trace/faults_test_support.h"
 #include "trace/search.h"
 #include "trace/test_support.h"
+#include "trace/verdict.h"
 
 namespace plumb::trace {
 namespace {
@@ -57,6 +58,33 @@ TEST_F(Likelihoods, HealthExplainsHealthyNumbersAndItsOwnRounding) {
   const DiagnoseRequest request{.theirs = {&trace}, .model = model_};
   Simulator s(request, e);
   EXPECT_TRUE(s.unexplained(s.healthy(model_.program().n_layer)).empty());
+}
+
+// Which of `faults` is named where `evidence` planted others, if the set is told to be so many nats ahead.
+FaultSet named(const Model& model, const std::string& evidence, const std::vector<FaultSet>& faults,
+               double ahead) {
+  const Trace trace = Trace::parse(evidence, "planted");
+  Evidence e;
+  observe(trace, model.program(), {}, e);
+  complete(model.program(), e);
+  const DiagnoseRequest request{.theirs = {&trace}, .model = model};
+  Simulator s(request, e);
+  std::vector<Hypothesis> found;
+  for (const FaultSet& f : faults) found.push_back(*s.run(f, model.program().n_layer));
+  found[0].log_likelihood = std::max(found[0].log_likelihood, found[1].log_likelihood + ahead);
+  Diagnosis d;
+  judge(s, found, d);
+  return d.candidates[0].faults;
+}
+
+TEST_F(Likelihoods, AFurtherFaultThatMovesNoMoreThanRoundingIsNotNamed) {
+  const FaultSet one = {{find_fault("G3"), 0}}, two = {{find_fault("G3"), 0}, {find_fault("D2"), 0}};
+  EXPECT_EQ(named(model_, printed(model_, one, ids_), {two, one}, 20).size(), 1u);
+}
+
+TEST_F(Likelihoods, AFurtherFaultThatIsSeenIsNamed) {
+  const FaultSet one = {{find_fault("G3"), 0}}, two = {{find_fault("G3"), 0}, {find_fault("I3"), 0}};
+  EXPECT_EQ(named(model_, printed(model_, two, ids_), {two, one}, 0).size(), 2u);
 }
 
 TEST_F(Likelihoods, OneStrayValueIsNoFaultWhereAllBehindItAreRightAndALargeOneIs) {

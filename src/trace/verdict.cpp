@@ -49,13 +49,14 @@ double fitted(Simulator& s, const Hypothesis& h, const Numbers& numbers) {
   return most;
 }
 
+constexpr Arithmetic kProfiles[] = {
+    {.values = Rounded::bf16, .inputs = Rounded::bf16, .cache = Rounded::bf16},
+    {.values = Rounded::f16, .inputs = Rounded::f16, .cache = Rounded::f16},
+    {.inputs = Rounded::q8}};
+
 // What no fault may lose against the best fault on healthy numbers in other arithmetics: their rounding is
 // correlated, and chance finds some fault to match it.
 double margin_of(Simulator& s, const std::vector<Hypothesis>& found) {
-  constexpr Arithmetic kProfiles[] = {
-      {.values = Rounded::bf16, .inputs = Rounded::bf16, .cache = Rounded::bf16},
-      {.values = Rounded::f16, .inputs = Rounded::f16, .cache = Rounded::f16},
-      {.inputs = Rounded::q8}};
   const Hypothesis health = s.healthy(found[0].depth);
   double most = 0;
   for (const Arithmetic& profile : kProfiles) {
@@ -72,6 +73,63 @@ double margin_of(Simulator& s, const std::vector<Hypothesis>& found) {
     }
   }
   return (s.evidence().has_ids() ? kIdsMargin : kSame) + 3 * most;
+}
+
+bool adds_one(const FaultSet& more, const FaultSet& base) {
+  return more.size() == base.size() + 1 &&
+         std::equal(base.begin(), base.end(), more.begin(), [](const ChosenFault& a, const ChosenFault& b) {
+           return a.fault == b.fault && a.parameter == b.parameter;
+         });
+}
+
+// Not where values leave the range of f16.
+bool as_finite(const Prediction& a, const Prediction& b) {
+  for (size_t g = 0; g < a.size(); ++g) {
+    for (size_t i = 0; i < a[g].x.size() && b[g].computed; ++i) {
+      if (std::isfinite(a[g].x[i]) != std::isfinite(b[g].x[i])) return false;
+    }
+  }
+  return true;
+}
+
+// The same for a further fault: what one of those tried gains on the numbers of the base in other
+// arithmetics.
+double margin_beside(Simulator& s, const Hypothesis& base, const std::vector<Hypothesis>& found) {
+  double most = 0;
+  for (const Arithmetic& profile : kProfiles) {
+    const std::optional<Prediction> x = s.exact(base.faults, base.depth, profile);
+    if (!x || !as_finite(*x, base.expected.exact)) continue;
+    const Numbers numbers = numbers_of(s.evidence(), *x);
+    const double own = log_likelihood(s.evidence(), numbers, base.expected, s.health(), {.ids = false});
+    for (const Hypothesis& h : found) {
+      if (!adds_one(h.faults, base.faults)) continue;
+      most =
+          std::max(most, log_likelihood(s.evidence(), numbers, h.expected, s.health(), {.ids = false}) - own);
+    }
+  }
+  return kSame + 3 * most;
+}
+
+// Whether the last fault of the best set may be a match for its base's rounding: a network that is scrambled
+// rounds by more than our profiles do, and faults that move little are as good as further roundings.
+bool is_chance(Simulator& s, const Hypothesis& base, const std::vector<Hypothesis>& found) {
+  constexpr double kBeyond = 10;  // times what is visible: no rounding
+  const double moved = effect(s.evidence(), s.numbers(), found[0].expected, base.expected);
+  return moved < kVisible ||
+         (moved < kBeyond * kVisible && score(found[0]) - score(base) < margin_beside(s, base, found));
+}
+
+// Takes faults off the best set that chance may have added.
+void drop_company(Simulator& s, std::vector<Hypothesis>& found) {
+  while (found[0].faults.size() > 1) {
+    const auto base = std::find_if(found.begin(), found.end(), [&](const Hypothesis& h) {
+      return h.depth == found[0].depth && adds_one(found[0].faults, h.faults);
+    });
+    if (base == found.end() || !is_chance(s, *base, found)) return;
+    const double best = found[0].log_likelihood;
+    std::rotate(found.begin(), base, base + 1);
+    found[0].log_likelihood = std::max(found[0].log_likelihood, best);
+  }
 }
 
 // Nats that b loses against a on what a predicts.
@@ -189,6 +247,7 @@ bool is_rough(Simulator& s, const std::vector<Hypothesis>& found) {
 }
 
 void judge(Simulator& s, std::vector<Hypothesis>& found, Diagnosis& d) {
+  drop_company(s, found);
   const Hypothesis health = s.healthy(found[0].depth);
   const bool near = health.log_likelihood + prior({}) >
                     found[0].log_likelihood + prior(found[0].faults) - margin_of(s, found);
