@@ -65,9 +65,9 @@ std::optional<Gap> gap_of(Simulator& s, const Hypothesis& h) {
   Gap gap{bad[0], -1, order(kind_of(groups[bad[0]].value))};
   for (size_t g = 0; g < bad[0]; ++g) {
     if (groups[g].numbers.empty() || !h.expected.exact[g].computed) continue;
-    // Behind all layers: what they hold is explained, each as blk.0's.
-    if (groups[g].layer == groups[bad[0]].layer || groups[bad[0]].layer < 0)
-      gap.after = order(kind_of(groups[g].value));
+    // Behind all layers: what the last of them holds is explained, each as blk.0's.
+    const bool last = groups[bad[0]].layer < 0 && groups[g].layer == s.program().n_layer - 1;
+    if (groups[g].layer == groups[bad[0]].layer || last) gap.after = order(kind_of(groups[g].value));
   }
   if (gap.after >= gap.upto) gap.after = -1;
   return gap;
