@@ -18,6 +18,7 @@ from faults import FAULTS, Faulty  # noqa: E402
 from faults_bytes import BYTES  # noqa: E402
 from faults_inner import INNER  # noqa: E402
 from faults_more import MORE  # noqa: E402
+from outside import OUTSIDE  # noqa: E402
 
 MODEL = "llama-Q4_0"
 SHOWN = {  # planted: the ids that are right answers
@@ -101,6 +102,12 @@ class Diagnose(unittest.TestCase):
         status, d = diagnose(trace, "-m", self.path)
         self.assertEqual((status, d["verdict"], d["first"]), (2, "unknown", "blk.0.attn_norm"))
         self.assertLess(d["hypotheses"][0]["p"], 0.2)
+
+    def test_a_fault_of_all_layers_is_not_named_where_some_are_right(self):
+        model = Faulty(self.path, [OUTSIDE["O22 scale missing in odd layers"].plant], "q8")
+        trace = trace_file.write(self.folder / "odd", self.ids, model.values(self.ids), model.w.arch, model.heads())
+        status, d = diagnose(trace, "-m", self.path)
+        self.assertEqual((status, d["verdict"], d["first"]), (2, "unknown", "blk.1.attn"), d["hypotheses"][0])
 
     def test_a_fault_that_breaks_every_number_is_named_alone(self):
         """Nothing beside it: not a lost precision that hides what differs, not the arithmetic of a healthy engine."""

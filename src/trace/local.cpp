@@ -75,7 +75,8 @@ class LocalSearch {
     }
   }
 
-  // The marked operations of the first layers in which each kind is marked, and all others there.
+  // The marked operations of the first layers in which each kind is marked, and all others there; and of the
+  // first in which it is right, as a fault of all layers is none of some.
   void choose_targets() {
     std::set<size_t> marked(r_.diff.lit.begin(), r_.diff.lit.end());
     std::set<int> layers;
@@ -83,6 +84,10 @@ class LocalSearch {
     for (const size_t i : marked) {
       const std::string& value = r_.diff.operations[i].difference.value;
       if (of_kind[kind_of(value)]++ < kLayers) layers.insert(layer_of(value));
+    }
+    for (size_t i = 0; i < r_.diff.operations.size(); ++i) {
+      const std::string& value = r_.diff.operations[i].difference.value;
+      if (!marked.count(i) && of_kind.erase(kind_of(value)) > 0) layers.insert(layer_of(value));
     }
     for (size_t i = 0; i < r_.diff.operations.size(); ++i) {
       const Difference& d = r_.diff.operations[i].difference;
