@@ -30,7 +30,7 @@ std::string printed(const Model& model, const FaultSet& faults, const std::vecto
     double squares = 0, least = INFINITY, most = -INFINITY;
     for (double x : rows.data) squares += x * x, least = std::min(least, x), most = std::max(most, x);
     records += fmt::format(
-        R"({}{{"value":"{}","tokens":[0,{}],"stats":{{"rms":"{:.9f}","min":"{:.9f}","max":"{:.9f}"}}}})",
+        R"({}{{"value":"{}","tokens":[0,{}],"stats":{{"rms":"{:.6f}","min":"{:.6f}","max":"{:.6f}"}}}})",
         records.empty() ? "" : ",", rows.value, rows.rows, std::sqrt(squares / double(rows.data.size())),
         least, most);
   });
@@ -46,6 +46,20 @@ class Likelihoods : public ::testing::Test {
     complete(model_.program(), e);
     return e;
   }
+  // Which of `faults` is named where the evidence planted others, if the first is told to be so many nats
+  // ahead.
+  FaultSet named(const std::string& evidence, const std::vector<FaultSet>& faults, double ahead) const {
+    const Trace trace = Trace::parse(evidence, "planted");
+    const Evidence e = observed(trace);
+    const DiagnoseRequest request{.theirs = {&trace}, .model = model_};
+    Simulator s(request, e);
+    std::vector<Hypothesis> found;
+    for (const FaultSet& f : faults) found.push_back(*s.run(f, model_.program().n_layer));
+    found[0].log_likelihood = std::max(found[0].log_likelihood, found[1].log_likelihood + ahead);
+    Diagnosis d;
+    judge(s, found, d);
+    return d.candidates[0].faults;
+  }
   testing::TinyFile file_{{.arch = "llama"}};
   Model model_{file_.path(), {}};
   std::vector<int> ids_ = testing::prompt(12);
@@ -60,31 +74,14 @@ TEST_F(Likelihoods, HealthExplainsHealthyNumbersAndItsOwnRounding) {
   EXPECT_TRUE(s.unexplained(s.healthy(model_.program().n_layer)).empty());
 }
 
-// Which of `faults` is named where `evidence` planted others, if the set is told to be so many nats ahead.
-FaultSet named(const Model& model, const std::string& evidence, const std::vector<FaultSet>& faults,
-               double ahead) {
-  const Trace trace = Trace::parse(evidence, "planted");
-  Evidence e;
-  observe(trace, model.program(), {}, e);
-  complete(model.program(), e);
-  const DiagnoseRequest request{.theirs = {&trace}, .model = model};
-  Simulator s(request, e);
-  std::vector<Hypothesis> found;
-  for (const FaultSet& f : faults) found.push_back(*s.run(f, model.program().n_layer));
-  found[0].log_likelihood = std::max(found[0].log_likelihood, found[1].log_likelihood + ahead);
-  Diagnosis d;
-  judge(s, found, d);
-  return d.candidates[0].faults;
-}
-
 TEST_F(Likelihoods, AFurtherFaultThatMovesNoMoreThanRoundingIsNotNamed) {
   const FaultSet one = {{find_fault("G3"), 0}}, two = {{find_fault("G3"), 0}, {find_fault("D2"), 0}};
-  EXPECT_EQ(named(model_, printed(model_, one, ids_), {two, one}, 20).size(), 1u);
+  EXPECT_EQ(named(printed(model_, one, ids_), {two, one}, 20).size(), 1u);
 }
 
 TEST_F(Likelihoods, AFurtherFaultThatIsSeenIsNamed) {
   const FaultSet one = {{find_fault("G3"), 0}}, two = {{find_fault("G3"), 0}, {find_fault("I3"), 0}};
-  EXPECT_EQ(named(model_, printed(model_, two, ids_), {two, one}, 0).size(), 2u);
+  EXPECT_EQ(named(printed(model_, two, ids_), {two, one}, 0).size(), 2u);
 }
 
 TEST_F(Likelihoods, OneStrayValueIsNoFaultWhereAllBehindItAreRightAndALargeOneIs) {

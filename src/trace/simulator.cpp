@@ -130,11 +130,11 @@ std::vector<size_t> Simulator::unexplained(const Hypothesis& h) {
     list();
   }
   // One of many, with all behind it as predicted: its own scale, as a fault would have consequences.
-  constexpr size_t kMany = 24;
+  constexpr int64_t kMany = 24;
   constexpr double kStray = 2;
   const auto seen = [](double z) { return z > 0; };
   if (out.size() == 1 && !is_alone(evidence_.groups[out[0]]) && theirs[out[0]] < kStray * limit(out[0]) &&
-      std::count_if(theirs.begin(), theirs.end(), seen) > int64_t(kMany) &&
+      std::count_if(theirs.begin(), theirs.end(), seen) > kMany &&
       std::any_of(theirs.begin() + int64_t(out[0]) + 1, theirs.end(), seen))
     out.clear();
   return out;

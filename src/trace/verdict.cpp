@@ -29,6 +29,11 @@ double prior(const FaultSet& faults) {
   return faults.empty() ? kHealthPrior : -kPerFault * double(faults.size()) - cost_of_parameters(faults);
 }
 
+// What a hypothesis makes of numbers, ids apart.
+double of_numbers(Simulator& s, const Numbers& numbers, const Hypothesis& h) {
+  return log_likelihood(s.evidence(), numbers, h.expected, s.health(), {.ids = false});
+}
+
 // The most that a fault whose parameter was fitted may gain on numbers that it has nothing to do with: near
 // health, its predictions move along a line as the parameter does, and one point of that line fits best.
 double fitted(Simulator& s, const Hypothesis& h, const Numbers& numbers) {
@@ -63,13 +68,12 @@ double margin_of(Simulator& s, const std::vector<Hypothesis>& found) {
     const std::optional<Prediction> x = s.exact({}, health.depth, profile);
     if (!x) continue;
     const Numbers numbers = numbers_of(s.evidence(), *x);
-    const double own = log_likelihood(s.evidence(), numbers, health.expected, s.health(), {.ids = false});
+    const double own = of_numbers(s, numbers, health);
     const bool was_fitted = found[0].faults.size() == 1 && !of_the_wild(found[0].faults[0]);
     if (was_fitted) most = std::max(most, fitted(s, found[0], numbers) - own);
     for (size_t i = 0; i < std::min(found.size(), kCompared); ++i) {
       if (found[i].control()) continue;
-      most = std::max(
-          most, log_likelihood(s.evidence(), numbers, found[i].expected, s.health(), {.ids = false}) - own);
+      most = std::max(most, of_numbers(s, numbers, found[i]) - own);
     }
   }
   return (s.evidence().has_ids() ? kIdsMargin : kSame) + 3 * most;
@@ -100,11 +104,10 @@ double margin_beside(Simulator& s, const Hypothesis& base, const std::vector<Hyp
     const std::optional<Prediction> x = s.exact(base.faults, base.depth, profile);
     if (!x || !as_finite(*x, base.expected.exact)) continue;
     const Numbers numbers = numbers_of(s.evidence(), *x);
-    const double own = log_likelihood(s.evidence(), numbers, base.expected, s.health(), {.ids = false});
+    const double own = of_numbers(s, numbers, base);
     for (const Hypothesis& h : found) {
       if (!adds_one(h.faults, base.faults)) continue;
-      most =
-          std::max(most, log_likelihood(s.evidence(), numbers, h.expected, s.health(), {.ids = false}) - own);
+      most = std::max(most, of_numbers(s, numbers, h) - own);
     }
   }
   return kSame + 3 * most;
@@ -135,8 +138,7 @@ void drop_company(Simulator& s, std::vector<Hypothesis>& found) {
 // Nats that b loses against a on what a predicts.
 double loss(Simulator& s, const Hypothesis& a, const Hypothesis& b) {
   const Numbers numbers = numbers_of(s.evidence(), a.expected.exact);
-  return log_likelihood(s.evidence(), numbers, a.expected, s.health(), {.ids = false}) -
-         log_likelihood(s.evidence(), numbers, b.expected, s.health(), {.ids = false});
+  return of_numbers(s, numbers, a) - of_numbers(s, numbers, b);
 }
 
 // Where there are ids, what they say of the two must be the same; it is known of these ids alone.
@@ -231,8 +233,7 @@ bool is_explained(Simulator& s, const std::vector<Hypothesis>& found) {
   const double clear = found[0].faults.empty() ? std::log(kOutside) - kPerFault - kHealthPrior
                        : is_weak(s.evidence()) ? kClear / 3
                                                : kClear;
-  const double numbers =
-      log_likelihood(s.evidence(), s.numbers(), found[0].expected, s.health(), {.ids = false});
+  const double numbers = of_numbers(s, s.numbers(), found[0]);
   return score(found[0]) > outside + clear && numbers > s.least_likelihood(found[0]) &&
          s.unexplained(found[0]).empty();
 }
@@ -240,7 +241,7 @@ bool is_explained(Simulator& s, const std::vector<Hypothesis>& found) {
 bool is_rough(Simulator& s, const std::vector<Hypothesis>& found) {
   constexpr double kRough = 6;  // nats, about what a second fault has to earn
   const Expected& health = s.health();
-  const double best = log_likelihood(s.evidence(), s.numbers(), found[0].expected, health, {.ids = false});
+  const double best = of_numbers(s, s.numbers(), found[0]);
   const double usual = log_likelihood(s.evidence(), numbers_of(s.evidence(), health.rounded), health, health,
                                       {.ids = false, .exact_only = true});
   return best < usual - kRough;
