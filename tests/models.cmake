@@ -37,6 +37,7 @@ plumb_model_test(oracle.serve_tools serve_tools_test.py)
 plumb_model_test(oracle.serve_schema serve_schema_test.py)
 plumb_model_test(oracle.serve_scores serve_scores_test.py)
 plumb_model_test(oracle.serve_plumb serve_plumb_test.py)
+plumb_model_test(oracle.device_lost device_lost_test.py)
 # The load of bench/serve_load.py for a quarter of a minute; ten minutes of it are run by hand.
 add_test(NAME oracle.serve_load COMMAND ${PLUMB_PYTHON} ${CMAKE_SOURCE_DIR}/bench/serve_load.py --seconds 15 --slow-heads 300
                                         --slow-seconds 3 --body-mib 64 --requests 12 --bad-values 4 --memory-mib 64 --plumb $<TARGET_FILE:plumb>)

@@ -2,11 +2,14 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <atomic>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <future>
 
 #include "app/command.h"
+#include "app/exit_codes.h"
 #include "app/flags.h"
 #include "app/progress.h"
 #include "app/sampler_flags.h"
@@ -136,15 +139,20 @@ void settle(Options& o) {
   o.scheduler.cache_bytes = int64_t(o.cache_mib) << 20;
 }
 
+// In a process of its own where that was asked for; and on a device, as only another process can use one that
+// has failed.
+void serve_in_a_child(Options& o) {
+  if (!o.supervise && o.model.backend == "cpu") return;
+  o.listen.socket = server::open_socket(o.listen);
+  supervise();
+}
+
 void serve(Options& o) {
   settle(o);
   const GenerateOptions defaults{.n_predict = o.n_predict, .sampler = o.sampler.sampler()};
   const Json variables =
       o.template_kwargs.empty() ? Json() : parse_json(o.template_kwargs, "--chat-template-kwargs");
-  if (o.supervise) {
-    o.listen.socket = server::open_socket(o.listen);
-    supervise();
-  }
+  serve_in_a_child(o);
   server::Server http(o.access, o.listen, o.insecure, logger(o));
   if (o.insecure && o.access.keys.empty() && !server::is_loopback(o.access.host))
     fmt::print(stderr, "warning: anybody who reaches {} may use this server\n", o.access.host);
@@ -160,6 +168,8 @@ void serve(Options& o) {
   model.tokenizer();
   const std::unique_ptr<ChatPrompt> chat = chat_prompt(model, o);
   RunnerOptions alone = o.model.runner(nullptr);
+  std::atomic<bool> lost = false;
+  o.scheduler.device_lost = [&lost] { lost = true, std::raise(SIGTERM); };
   Scheduler scheduler(model, alone, o.scheduler);
   bar.erase();
   server::Formats formats(model.tokenizer());
@@ -193,6 +203,7 @@ void serve(Options& o) {
   running.wait();
   aside.stop();
   scheduler.cancel_all();
+  if (lost) throw ExitStatus{kExitDevice};
 }
 
 }  // namespace
@@ -247,7 +258,8 @@ void add_serve(CLI::App& root) {
   flag(c, "--max-time", o->scheduler.max_seconds, "Seconds of an answer; 0: no limit")
       ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
-  flag(c, "--supervise", o->supervise, "Serve in a child process, and start another when it is killed");
+  flag(c, "--supervise", o->supervise,
+       "Serve in a child process, and start another when it is killed; always so on a device");
   flag(c, "--metrics", o->metrics, "Serve /metrics");
   flag(c, "--slots,!--no-slots", o->slots, "Serve /slots (on)");
   flag(c, "--log-file", o->log_file, "Append a line of JSON for each request; never keys or texts");

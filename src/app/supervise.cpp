@@ -72,14 +72,17 @@ void supervise() {
       if (child == 0) return;
       status = wait_for(child, held, asked);
     }
-    if (WIFEXITED(status)) throw ExitStatus{WEXITSTATUS(status)};
+    const bool exited = WIFEXITED(status);
+    if (exited && (asked || WEXITSTATUS(status) != kExitDevice)) throw ExitStatus{WEXITSTATUS(status)};
     if (asked) throw ExitStatus{128 + WTERMSIG(status)};
     const double seconds = std::chrono::duration<double>(Clock::now() - from).count();
     soon = seconds < kSoonSeconds ? soon + 1 : 0;
     const bool again = soon < kSoon;
-    fmt::print(stderr, "plumb: the serving process was killed by signal {} ({}) after {:.1f} s; {}\n",
-               WTERMSIG(status), ::strsignal(WTERMSIG(status)), seconds,
-               again ? "another is started" : "too often: see the lines above");
+    fmt::print(
+        stderr, "plumb: the serving process {} after {:.1f} s; {}\n",
+        exited ? "lost its device"
+               : fmt::format("was killed by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status))),
+        seconds, again ? "another is started" : "too often: see the lines above");
     if (!again) throw ExitStatus{kExitFailure};
   }
 }

@@ -55,12 +55,9 @@ const char* open(int device, Context** out, DeviceInfo* info) {
 
 void close(Context* c) {
   cudaSetDevice(c->device);
-  if (cudaStreamSynchronize(c->stream) == cudaSuccess) {
-    cudaEventDestroy(c->mark);
-    cudaStreamDestroy(c->stream);
-  } else {  // after a failed kernel every call fails, until the process's part of the device is made anew
-    cudaDeviceReset();
-  }
+  cudaStreamSynchronize(c->stream);  // after a failed kernel every call fails until the process ends, also these
+  cudaEventDestroy(c->mark);
+  cudaStreamDestroy(c->stream);
   delete c;
 }
 

@@ -48,8 +48,6 @@ class Model {
   /// Its weights on the device of the options, once for all who hold them at the same time, and tested
   /// (engine/trial.h). Throws Error "memory.device" if they and one sequence do not fit, "cuda.selftest".
   std::shared_ptr<const CudaModel> on_device(const CudaOptions& options) const;
-  /// After a failure there: whoever asks next gets it anew.
-  void forget_device() const { on_device_.reset(); }
   Pool& pool() const { return *pool_; }
   Isa isa() const { return options_.isa; }
   const Progress& progress() const { return options_.progress; }

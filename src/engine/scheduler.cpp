@@ -128,7 +128,7 @@ void Scheduler::loop() {
     admit();
     step();
     for (Slot& slot : s.slots) release(slot);
-    if (s.lost) recover();
+    if (s.lost) give_up_device();
     publish();
   }
 }

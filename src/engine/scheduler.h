@@ -68,6 +68,7 @@ struct SchedulerOptions {
   int64_t cache_bytes = int64_t(1) << 30;  // of texts kept for later prompts
   int busy_prompt_tokens = 64;             // of prompts per pass while answers wait for their next token
   double max_seconds = 0;                  // of an answer, from its slot on; 0: no limit
+  std::function<void()> device_lost = {};  // once, on the scheduler's thread: answers under way have ended
 };
 
 struct SchedulerCounts {
@@ -109,6 +110,10 @@ class Scheduler {
   /// Runs `job` between two passes on the scheduler's thread, where it may use the model's threads.
   void run_between(std::function<void()> job);
 
+  /// Of what went wrong on the scheduler's thread: if the device is lost with it ("cuda.failed"), so are all
+  /// answers under way, and SchedulerOptions::device_lost is called.
+  void note_failure(std::exception_ptr error);
+
   /// Takes no more requests.
   void drain();
   /// Ends whatever still runs or waits.
@@ -137,7 +142,7 @@ class Scheduler {
   void finish(Slot& slot, AnswerEvent event);
   void end(Job& job, AnswerEvent event);
   void release(Slot& slot);
-  void recover();
+  void give_up_device();
   void publish();
 
   std::unique_ptr<State> state_;

@@ -75,6 +75,7 @@ struct Scheduler::State {
   std::vector<Sequences::Piece> pieces;
   SchedulerCounts counting;
   std::exception_ptr lost = {};  // the device's failure
+  bool told_lost = false;
 
   mutable std::mutex mutex;  // what follows
   std::condition_variable wake;

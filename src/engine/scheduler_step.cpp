@@ -1,5 +1,6 @@
 // One pass of the scheduler: what goes into it, and what its logits become.
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "engine/scheduler_state.h"
@@ -63,7 +64,7 @@ void Scheduler::step() {
       s.sequences.decode_passes(std::span(&piece, 1), see_rows);
     } catch (const Error& e) {
       s.counting.nonfinite += e.code() == "numeric.nonfinite";
-      if (e.code() == "cuda.failed") s.lost = std::current_exception();
+      note_failure(std::current_exception());
       finish(s.slots[size_t(piece.sequence)], {.error = std::current_exception()});
     }
   }
@@ -167,18 +168,26 @@ void Scheduler::finish(Slot& slot, AnswerEvent event) {
   end(*slot.job, std::move(event));
 }
 
-// After a kernel has failed nothing on the device can be used: all answers under way end with that failure,
-// and the model is loaded anew when the next one comes.
-void Scheduler::recover() {
+void Scheduler::note_failure(std::exception_ptr error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const Error& e) {
+    if (e.code() == "cuda.failed") state_->lost = error;
+  } catch (...) {
+  }
+}
+
+// After a kernel has failed no device does anything more for this process, nor lets itself be opened again
+// (CUDA Runtime API, cudaErrorLaunchFailure; seen on an H200): whoever owns the process must end it.
+void Scheduler::give_up_device() {
   State& s = *state_;
   for (Slot& slot : s.slots) {
     if (!slot.job) continue;
     finish(slot, {.error = s.lost});
     release(slot);
   }
-  s.kept.clear();
-  s.sequences.close();
   s.lost = {};
+  if (!std::exchange(s.told_lost, true) && s.options.device_lost) s.options.device_lost();
 }
 
 // Outside decode(): what an ended answer has read goes to the kept texts.

@@ -117,13 +117,6 @@ void Sequences::start_from(int sequence, const KvCache& held, int64_t length) {
 
 const KvCache& Sequences::cache(int sequence) const { return state_->sequences[size_t(sequence)].cache; }
 
-void Sequences::close() {
-  State& s = *state_;
-  for (State::Sequence& sequence : s.sequences) sequence = {KvCache(s.model.program(), s.options.kv)};
-  s.passes.reset();
-  s.model.forget_device();
-}
-
 void Sequences::time_steps(std::vector<StepTime>* times) {
   PLUMB_CHECK(!times || times->size() == plan().steps.size());
   state_->passes->time_steps(times);

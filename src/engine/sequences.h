@@ -62,9 +62,6 @@ class Sequences {
   void start_from(int sequence, const KvCache& held, int64_t length);
   const KvCache& cache(int sequence) const;
 
-  /// Gives up all sequences and, on a device, the model there. The next call begins anew.
-  void close();
-
   /// Adds the time of every step of the plan to `times` from now on; null: no more. `times` has plan().steps
   /// entries. Only on the CPU.
   void time_steps(std::vector<StepTime>* times);

@@ -58,6 +58,7 @@ class Embedder::Job : public std::enable_shared_from_this<Job> {
         now_.reset();
       }
     } catch (...) {
+      owner_.scheduler_.note_failure(std::current_exception());
       return done_({}, std::current_exception());
     }
     if (vectors_.size() == texts_.size()) return done_(std::move(vectors_), nullptr);

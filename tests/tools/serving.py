@@ -26,9 +26,9 @@ atexit.register(shutil.rmtree, PACKED, ignore_errors=True)
 
 
 class Server:
-    def __init__(self, *arguments):
-        self.process = subprocess.Popen([PLUMB, "serve", "-m", MODEL, "--port", "0", "-c", "1024", "-a", "smol", *arguments],
-                                        stderr=subprocess.PIPE, text=True, env={**os.environ, "PLUMB_PACKED": PACKED})
+    def __init__(self, *arguments, plumb=PLUMB, model=MODEL, **environment):
+        self.process = subprocess.Popen([plumb, "serve", "-m", model, "--port", "0", "-c", "1024", "-a", "smol", *arguments],
+                                        stderr=subprocess.PIPE, text=True, env={**os.environ, "PLUMB_PACKED": PACKED, **environment})
         for line in self.process.stderr:
             if m := re.search(r"http://[\w.\[\]]+:(\d+)", line):
                 self.port = int(m.group(1))
