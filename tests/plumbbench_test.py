@@ -80,6 +80,8 @@ class Bench(unittest.TestCase):
         self.assertEqual(engines.stand_ins({"attn_q"}, "attn.probs"), {"attn_q", "attn_q_norm", "q_rope"})
         self.assertEqual(engines.stand_ins({"attn_q", "attn_k"}, "q_rope"), {"attn_q", "attn_q_norm", "attn_k", "attn_k_norm"})
         self.assertEqual(engines.stand_ins({"attn_k"}, "attn_k"), set())
+        self.assertEqual(engines.stand_ins({"token_embd"}, "inp_scaled"), {"token_embd"})
+        self.assertEqual(engines.stand_ins({"token_embd"}, "token_embd logits"), set())
         self.assertEqual(engines.stand_ins({"attn_q", "ffn_up"}, "@weights"), set())
 
     def test_cases_have_one_name_each_and_a_seed_gives_the_same_cases(self):

@@ -172,12 +172,14 @@ def run_in_place(case, ids, out):
 
 
 # What a weight's product goes through, up to the values that others take part in.
-BEHIND = {"attn_q": ("attn_q", "attn_q_norm", "q_rope"), "attn_k": ("attn_k", "attn_k_norm", "k_rope"), "attn_v": ("attn_v", )}
+BEHIND = {"attn_q": ("attn_q", "attn_q_norm", "q_rope"), "attn_k": ("attn_k", "attn_k_norm", "k_rope"), "attn_v": ("attn_v", ),
+          "token_embd": ("token_embd", )}
 
 
 def changed_weights(path, other):
-    """Kinds of the weights of the first layer that differ between two files."""
-    first, second = ({t.name.split(".")[2]: t for t in GGUFReader(p).tensors if t.name.startswith("blk.0.")} for p in (path, other))
+    """Kinds of the weights of the first layer, and of those outside all layers, that differ between two files."""
+    first, second = ({t.name.removeprefix("blk.0.").split(".")[0]: t for t in GGUFReader(p).tensors
+                      if t.name.startswith("blk.0.") or not t.name.startswith("blk.")} for p in (path, other))
     return {kind for kind, t in first.items() if not np.array_equal(t.data, second[kind].data)}
 
 

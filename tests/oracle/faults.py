@@ -248,7 +248,7 @@ fault("I2 activation of the product", "ffn_act", archs=("llama", "qwen2", "qwen3
 fault("I3 GELU for SiLU", "ffn_act", archs=("llama", "qwen2", "qwen3"))(change_glu(lambda g, u: nm.gelu_tanh(g) * u))
 fault("I3 SiLU for GELU", "ffn_act", GEMMA)(change_glu(lambda g, u: nm.silu(g) * u))
 fault("I4 quick GELU", "ffn_act", GEMMA)(change_glu(lambda g, u: g / (1 + np.exp(-1.702 * g)) * u))
-fault("I5 no gating", "ffn_act")(change_glu(lambda g, u: nm.silu(g)))
+fault("I5 no gating", "ffn_act")(lambda model: change_glu(lambda g, u: (nm.gelu_tanh if model.gemma else nm.silu)(g))(model))
 
 
 # J. Output.

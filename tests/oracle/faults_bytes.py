@@ -79,7 +79,8 @@ def q8_0(b, wrong, row):
 
 
 def q4_k(b, wrong, row):
-    d, dmin, packed, qs = scale(b[:, :2], wrong), scale(b[:, 2:4], wrong), b[:, 4:16], b[:, 16:]
+    d, dmin = of_row(scale(b[:, :2], wrong), wrong, row), scale(b[:, 2:4], None if wrong == "previous" else wrong)
+    packed, qs = b[:, 4:16], b[:, 16:]
     sc, mn = packed[:, 0:4] & 63, packed[:, 4:8] & 63
     if wrong == "plain scales":
         high_sc, high_mn = packed[:, 8:12] & 63, packed[:, 8:12] & 63
@@ -98,7 +99,7 @@ def q4_k(b, wrong, row):
 
 
 def q6_k(b, wrong, row):
-    ql, qh, sc, d = b[:, :128], b[:, 128:192], np.ascontiguousarray(b[:, 192:208]), scale(b[:, 208:], wrong)
+    ql, qh, sc, d = b[:, :128], b[:, 128:192], np.ascontiguousarray(b[:, 192:208]), of_row(scale(b[:, 208:], wrong), wrong, row)
     sc = (sc if wrong == "unsigned" else sc.view(np.int8)).astype(float)
     if wrong == "pairs":  # everything in sequence: weight i has nibble i and bit pair i
         low = np.stack([ql & 15, ql >> 4], -1).reshape(len(b), 256)
@@ -176,9 +177,9 @@ wrong_decoder("B4c nibbles of Q5_0 are neighbours", "pairs", ("Q5_0", ))
 wrong_decoder("B5 f16 scales read as bf16", "bf16", ALL_TYPES)
 wrong_decoder("B8 codes of Q8_0 unsigned", "unsigned", ("Q8_0", ))
 wrong_decoder("B8b header read as codes", "header", ("Q8_0", "Q4_0"))
-wrong_decoder("B8c scale of the block before", "previous", ("Q4_0", "Q4_1", "Q5_0", "Q8_0"))
-wrong_decoder("B8e scale and minimum of the block before", "previous header", ("Q4_0", "Q4_1", "Q5_0", "Q8_0"))
-wrong_decoder("B8d scale of the row", "row", ("Q4_0", "Q4_1", "Q5_0", "Q8_0"))
+wrong_decoder("B8c scale of the block before", "previous", ALL_TYPES)
+wrong_decoder("B8e scale and minimum of the block before", "previous header", ALL_TYPES)
+wrong_decoder("B8d scale of the row", "row", ALL_TYPES)
 wrong_decoder("B11 scales 4 to 7 read plainly", "plain scales", ("Q4_K", ))
 wrong_decoder("B11b scales and minima exchanged", "exchanged", ("Q4_K", ))
 wrong_decoder("B12 nibbles of Q4_K in sequence", "pairs", ("Q4_K", ))
