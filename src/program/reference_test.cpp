@@ -79,6 +79,15 @@ TEST(Ops, RowsTimesTokensHaveTheBitsOfSingleProducts) {
   }
 }
 
+TEST(Ops, BlocksOfQ8HaveAScaleFor32AndThoseOfQ8KFor256) {
+  for (const auto& [format, block] : {std::pair(Rounded::q8, 32u), std::pair(Rounded::q8_k, 256u)}) {
+    std::vector<float> x(300, .4f);
+    x[0] = 127;  // the step is 1 as far as its block goes
+    ops::round_all(format, std::span(x));
+    for (size_t i = 1; i < x.size(); ++i) EXPECT_NEAR(x[i], i < block ? 0 : .4, 1e-3) << i;
+  }
+}
+
 TEST(Ops, YarnKeepsFastPairsStretchesSlowOnesAndWarmsAttention) {
   // Of 64 dims at base 10000 and context 4096: 32 turns at pair 64 ln(4096 / (64 pi)) / (2 ln 10000) = 10.47,
   // one turn at 22.51. So pairs up to 10 stay, from 23 on they are divided by the factor, between them the

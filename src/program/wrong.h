@@ -9,8 +9,9 @@
 namespace plumb {
 
 /// Number formats to which values may be rounded: mantissas of 11, 8 and 11 bits (TF32 with the exponents of
-/// f32); blocks of 32 codes of 8 or 4 bits with an f16 scale.
-enum class Rounded { none, f16, bf16, tf32, q8, q4 };
+/// f32); blocks of 32 codes of 8 or 4 bits with an f16 scale; of 256 codes of 8 bits with an f32 scale
+/// (Q8_K).
+enum class Rounded { none, f16, bf16, tf32, q8, q4, q8_k };
 
 /// What happens to the rows of any node before others read them; in this order.
 struct WrongNode {

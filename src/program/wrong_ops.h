@@ -28,20 +28,21 @@ T rounded(Rounded r, T x) {
   }
 }
 
-/// Numbers in place; those of formats with blocks by 32 of them, the last block may be shorter.
+/// Numbers in place; those of formats with blocks by 32 or 256 of them, the last block may be shorter.
 template <class T>
 void round_all(Rounded r, std::span<T> x) {
   if (r == Rounded::none) return;
-  if (r != Rounded::q8 && r != Rounded::q4) {
+  if (r != Rounded::q8 && r != Rounded::q4 && r != Rounded::q8_k) {
     for (T& v : x) v = rounded(r, v);
     return;
   }
-  const T top = r == Rounded::q8 ? 127 : 7;
-  for (size_t i = 0; i < x.size(); i += 32) {
-    const std::span<T> block = x.subspan(i, std::min<size_t>(32, x.size() - i));
+  const T top = r == Rounded::q4 ? 7 : 127;
+  const size_t length = r == Rounded::q8_k ? 256 : 32;
+  for (size_t i = 0; i < x.size(); i += length) {
+    const std::span<T> block = x.subspan(i, std::min(length, x.size() - i));
     T most = 0;
     for (T v : block) most = std::max(most, std::abs(v));
-    const T d = rounded(Rounded::f16, most / top);
+    const T d = r == Rounded::q8_k ? most / top : rounded(Rounded::f16, most / top);
     for (T& v : block) v = d == 0 ? T(0) : std::nearbyint(v / d) * d;
   }
 }

@@ -11,7 +11,9 @@ namespace {
 constexpr int64_t kDecodedBytes = int64_t(3) << 30, kWrongBytes = int64_t(1) << 30;
 constexpr Arithmetic kEightBits = {.inputs = Rounded::q8, .cache = Rounded::f16};
 constexpr Arithmetic kHalf = {.values = Rounded::bf16, .inputs = Rounded::bf16, .cache = Rounded::bf16};
-constexpr Arithmetic kCache = {.cache = Rounded::f16};  // weights in f32, as llama.cpp runs them
+// As llama.cpp runs weights in f32, and those of K formats.
+constexpr Arithmetic kCache = {.cache = Rounded::f16};
+constexpr Arithmetic kCoarse = {.inputs = Rounded::q8_k, .cache = Rounded::f16};
 
 void mask(Prediction& p, const Evidence& evidence, int depth, int n_layer) {
   for (size_t g = 0; g < p.size(); ++g)
@@ -124,7 +126,7 @@ std::vector<size_t> Simulator::unexplained(const Hypothesis& h) {
   };
   allow(h.expected.rounded);
   list();
-  for (const Arithmetic& profile : {kHalf, kCache}) {
+  for (const Arithmetic& profile : {kHalf, kCache, kCoarse}) {
     if (out.empty()) return out;
     if (const std::optional<Prediction> p = exact(h.faults, h.depth, profile)) allow(*p);
     list();
@@ -162,11 +164,15 @@ double Simulator::least_likelihood(const Hypothesis& h) {
   for (const Observed& o : evidence_.groups) count += o.weight * double(o.numbers.size());
   const double a = log_likelihood(evidence_, numbers_of(evidence_, h.expected.rounded), h.expected, health(),
                                   {.ids = false, .exact_only = true});
-  const std::optional<Prediction> half = exact(h.faults, h.depth, kHalf);
-  const double b =
-      half ? log_likelihood(evidence_, numbers_of(evidence_, *half), h.expected, health(), {.ids = false})
-           : a;
-  return std::min(a, b) - std::abs(a - b) - 3 * std::sqrt(count);
+  const auto in = [&](const Arithmetic& profile, Counted counted) {
+    const std::optional<Prediction> x = exact(h.faults, h.depth, profile);
+    return x ? log_likelihood(evidence_, numbers_of(evidence_, *x), h.expected, health(), counted) : a;
+  };
+  const double b = in(kHalf, {.ids = false});
+  const double least = std::min(a, b) - std::abs(a - b), chance = 3 * std::sqrt(count);
+  const double own = log_likelihood(evidence_, numbers_, h.expected, health(), {.ids = false});
+  if (own > least - chance) return least - chance;
+  return std::min(least, in(kCoarse, {.ids = false, .exact_only = true})) - chance;
 }
 
 double Simulator::distance(const Prediction& p) const {
