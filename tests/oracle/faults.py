@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 import numpy_model as nm
-from planting import (ALL, GEMMA, LLAMA, LINEARS, NORMS, Faulty, change_attend, change_glu, change_linear, change_norm,  # noqa: F401
+from planting import (ALL, GEMMA, LLAMA, LINEARS, NORMS, Faulty, change_attend, change_gating, change_glu, change_linear, change_norm,  # noqa: F401
                       change_positions, change_rope, change_weight, general_attention, reread, table, tail)
 
 FAULTS = {}
@@ -248,7 +248,7 @@ fault("I2 activation of the product", "ffn_act", archs=("llama", "qwen2", "qwen3
 fault("I3 GELU for SiLU", "ffn_act", archs=("llama", "qwen2", "qwen3"))(change_glu(lambda g, u: nm.gelu_tanh(g) * u))
 fault("I3 SiLU for GELU", "ffn_act", GEMMA)(change_glu(lambda g, u: nm.silu(g) * u))
 fault("I4 quick GELU", "ffn_act", GEMMA)(change_glu(lambda g, u: g / (1 + np.exp(-1.702 * g)) * u))
-fault("I5 no gating", "ffn_act")(lambda model: change_glu(lambda g, u: (nm.gelu_tanh if model.gemma else nm.silu)(g))(model))
+fault("I5 no gating", "ffn_act")(change_gating(lambda a, g, u: a(g)))
 
 
 # J. Output.

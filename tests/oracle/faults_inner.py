@@ -10,7 +10,7 @@ import numpy as np
 import numpy_model as nm
 from arithmetics import bf16, f16, integer_blocks
 from faults_more import GLU, log_range
-from planting import (GEMMA, LINEARS, change_attend, change_glu, change_linear, change_rope, general_attention,
+from planting import (GEMMA, LINEARS, change_attend, change_gating, change_glu, change_linear, change_rope, general_attention,
                       table, tail, wrap_rope)
 
 INNER = {}
@@ -179,10 +179,6 @@ def erf(x):
     return np.vectorize(math.erf)(x)
 
 
-def act(model):
-    return nm.gelu_tanh if model.gemma else nm.silu
-
-
 def change_act(name, function, archs=()):
     fault(name, "ffn_act", archs)(change_glu(lambda g, u: function(g) * u))
 
@@ -195,10 +191,7 @@ change_act("I3f GELU by erf for SiLU", lambda g: 0.5 * g * (1 + erf(g / math.sqr
 
 
 def glu(name, change):
-    """change(act, gate, up)"""
-    def plant(model):
-        model.glu = lambda g, u: change(act(model), g, u)
-    fault(name, "ffn_act")(plant)
+    fault(name, "ffn_act")(change_gating(change))
 
 
 glu("I5b up only", lambda a, g, u: a(u))

@@ -254,6 +254,17 @@ def change_glu(glu):
     return plant
 
 
+def act(model):
+    return nm.gelu_tanh if model.gemma else nm.silu
+
+
+def change_gating(change):
+    """change(act, gate, up), with the model's own activation."""
+    def plant(model):
+        model.glu = lambda g, u: change(act(model), g, u)
+    return plant
+
+
 def general_attention(q, k, v, start, scale, window, mask=None, head_map=None, axis=-1, weights=None, scores=None, v_map=None,
                       masked=-1e30, normal=None):
     """Attention with its parts to be replaced: mask(query, key), head_map(h), axis and form of the softmax, scores(s)."""
